@@ -1,0 +1,239 @@
+"""What Mechaway can do, in words of its users. The edges (`local/`, later `aws/`) build it, `web/` and `cli` call it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mechaway_core import triggers
+from mechaway_core.engine import Engine, World
+from mechaway_core.errors import Conflict, Invalid, NotFound, Problem
+from mechaway_core.node import Node
+from mechaway_core.nodes import catalogue
+from mechaway_core.ports import Clock, Projects, Store, Tables
+from mechaway_core.record import Run
+from mechaway_core.registry import Registry
+from mechaway_core.sandbox import Sandbox
+from mechaway_core.settings import Settings
+from mechaway_core.sqlite import TableInfo, TablePage, check_name
+from mechaway_core.storage import Entry, Workflows, summary
+from mechaway_core.workflow import Plan, Step
+
+DEFAULT_PROJECT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A save that is on disk, and what there is to warn of."""
+
+    entry: Entry
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A run that a webhook started and that is over, and the webhook itself."""
+
+    run: Run
+    webhook: Node
+
+
+class App:
+    """Mechaway in one object; safe to use from many threads. Methods raise the errors of `errors.py`."""
+
+    def __init__(self, settings: Settings, *, store: Store, tables: Tables, projects: Projects, clock: Clock, sandbox: Sandbox) -> None:
+        self.settings = settings
+        self.projects = projects
+        self.sandbox = sandbox
+        self._tables = tables
+        self._workflows = Workflows(store, clock)
+        self._registry = Registry(self._workflows, settings.max_plans)
+        self._engine = Engine(World(settings, sandbox, tables, clock))
+        self._running: dict[str, Run] = {}
+
+    # -- workflows
+
+    def validate(self, raw: Any, workflow_id: str | None = None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """Errors and warnings of a document, without saving it."""
+        checked = _check(raw, self.sandbox, self.settings, workflow_id)
+        return checked.errors, checked.warnings
+
+    def create(self, project: str, raw: Any) -> Saved:
+        """Check a document and save it as a new workflow. Raises `Invalid` with all problems, `Conflict`."""
+        self._need(project)
+        checked = self._checked(raw)
+        return Saved(self._workflows.create(project, checked.document), checked.warnings)
+
+    def update(self, project: str, workflow_id: str, raw: Any, if_match: Collection[str] | None = None) -> Saved:
+        """Check a document and save it as the new version of a workflow. Raises `Invalid`, `NotFound`, `Stale`."""
+        self._workflows.get(project, workflow_id)
+        checked = self._checked(raw, workflow_id)
+        return Saved(self._workflows.update(project, checked.document, if_match), checked.warnings)
+
+    def put(self, project: str, raw: Any) -> Saved | None:
+        """Create or update a workflow under the id in the document; None when it is saved as it is already."""
+        checked = self._checked(raw)
+        try:
+            current = self._workflows.get(project, checked.document["id"])
+        except NotFound:
+            return Saved(self._workflows.create(project, checked.document), checked.warnings)
+        if current.document == checked.document:
+            return None
+        return Saved(self._workflows.update(project, checked.document), checked.warnings)
+
+    def get(self, project: str, workflow_id: str) -> Entry:
+        """The current version of a workflow. Raises `NotFound`."""
+        return self._workflows.get(project, workflow_id)
+
+    def find(self, project: str, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """A line for each workflow behind the id `after`, in the order of their ids."""
+        self._need(project)
+        return [summary(entry) for entry in self._workflows.find(project, after, limit)]
+
+    def delete(self, project: str, workflow_id: str, if_match: Collection[str] | None = None) -> None:
+        """Delete a workflow with its history. Runs that go on are not touched. Raises `NotFound`, `Stale`."""
+        self._workflows.delete(project, workflow_id, if_match)
+
+    def versions(self, project: str, workflow_id: str, before: int | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:
+        """The versions of a workflow, newest first. Raises `NotFound`."""
+        return self._workflows.versions(project, workflow_id, before, limit)
+
+    def version(self, project: str, workflow_id: str, number: int) -> Entry:
+        """One version of a workflow. Raises `NotFound`."""
+        return self._workflows.version(project, workflow_id, number)
+
+    def restore(self, project: str, workflow_id: str, number: int) -> Saved:
+        """Save an old version again as the newest. Raises `NotFound`, and `Invalid` when it no longer passes the checks."""
+        return self.update(project, workflow_id, self.version(project, workflow_id, number).document)
+
+    # -- runs
+
+    def call(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
+        """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
+
+        A run that fails is not an error here: its record says so.
+        """
+        plan = self._registry.get(project, workflow_id)
+        if not plan.active:
+            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
+        step, request, items = triggers.webhook(plan, call)
+        run = self._engine.prepare(plan, step, project, "webhook", request)
+        front_door = self.settings.front_door_timeout
+        return Answered(self._go(plan, run, items, front_door or None), step.node)
+
+    def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
+        """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`."""
+        plan = self._registry.get(project, workflow_id)
+        step, given = triggers.manual(plan, node_id, items)
+        return self._start(plan, step, given, project)
+
+    def try_out(self, project: str, plan: Plan, call: triggers.Call | None, node_id: str | None = None, items: Any = None) -> Run:
+        """Run a plan that is not saved, by a webhook call or by hand."""
+        self._need(project)
+        if call is None:
+            step, given = triggers.manual(plan, node_id, items)
+            return self._start(plan, step, given, project)
+        step, request, given = triggers.webhook(plan, call)
+        return self._go(plan, self._engine.prepare(plan, step, project, "webhook", request), given, None)
+
+    def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:
+        return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, None)
+
+    def _go(self, plan: Plan, run: Run, items: Any, timeout: float | None) -> Run:
+        self._running[run.info.id] = run
+        try:
+            return self._engine.run(plan, run, items, timeout)
+        finally:
+            del self._running[run.info.id]
+
+    def cancel_all(self) -> int:
+        """Ask every run of this process to stop before its next node; how many there were."""
+        runs = list(self._running.values())
+        for run in runs:
+            run.cancel()
+        return len(runs)
+
+    # -- tables
+
+    def tables(self, project: str) -> list[TableInfo]:
+        """The tables of a project with their columns."""
+        self._need(project)
+        return self._tables.read(project, lambda session: session.tables())
+
+    def rows(self, project: str, table: str, after: int = 0, limit: int = 100) -> TablePage:
+        """Rows of a table in the order they were made, behind the row number `after`. Raises `NotFound`."""
+        self._need(project)
+        if check_name(table) is not None:
+            raise NotFound(f"there is no table {table[:80]!r}")
+        page = self._tables.read(project, lambda session: session.page(table, after, limit))
+        if page is None:
+            raise NotFound(f'there is no table "{table}"')
+        return page
+
+    # -- projects
+
+    def create_project(self, slug: str) -> None:
+        """Make a project. Raises `Invalid` for its name, `Conflict` when it is there."""
+        self.projects.create(slug)
+
+    def delete_project(self, slug: str) -> None:
+        """Delete a project and all it holds. Raises `NotFound`; `Conflict` for the default project."""
+        if slug == DEFAULT_PROJECT:
+            raise Conflict('the project "default" always exists; delete its workflows instead')
+        if not self.projects.delete(slug):
+            raise _no_project(slug)
+
+    # -- the whole
+
+    def close(self) -> None:
+        """End threads and Lua processes. Runs must be over."""
+        self._engine.close()
+        self.sandbox.close()
+
+    def _need(self, project: str) -> None:
+        if not self.projects.exists(project):
+            raise _no_project(project)
+
+    def _checked(self, raw: Any, workflow_id: str | None = None) -> Any:
+        checked = _check(raw, self.sandbox, self.settings, workflow_id)
+        if checked.errors:
+            count = len(checked.errors)
+            first = str(checked.errors[0])
+            detail = first if count == 1 else f"{count} problems, the first: {first}"
+            raise Invalid(f"the workflow cannot be saved: {detail}", checked.errors)
+        return checked
+
+
+def node_types() -> list[dict[str, Any]]:
+    """Every node type: name, group, help, exits, whether it starts runs, what inputs mean to it, and the JSON Schema of its params."""
+    from mechaway_core.workflow.shape import params_model  # pydantic, only when somebody asks
+
+    return [
+        {
+            "name": name,
+            "group": node_type.group,
+            "trigger": node_type.trigger,
+            "exits": [*node_type.exits, "error"],
+            "inputs": node_type.uses_inputs or None,
+            "docs": _docs(node_type),
+            "params": params_model(node_type).model_json_schema(),
+        }
+        for name, node_type in catalogue().items()
+    ]
+
+
+def _docs(node_type: type[Node]) -> str:
+    import inspect
+
+    return inspect.cleandoc(node_type.__doc__ or "")
+
+
+def _check(raw: Any, sandbox: Sandbox, settings: Settings, workflow_id: str | None) -> Any:
+    from mechaway_core.workflow.check import check  # pydantic, only when something is saved
+
+    return check(raw, sandbox, settings, workflow_id=workflow_id)
+
+
+def _no_project(slug: str) -> NotFound:
+    return NotFound(f'there is no project "{slug[:80]}"')

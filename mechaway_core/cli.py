@@ -1,0 +1,292 @@
+"""The command line: `mechaway dev | run | check | settings`. Texts here teach; `--json` is for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mechaway_core import __version__
+from mechaway_core.errors import Invalid, Malformed, MechawayError
+from mechaway_core.names import shorten
+from mechaway_core.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 it did not succeed, 2 it was not understood."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status = arguments.command(arguments)
+    except MechawayError as error:
+        print(f"mechaway: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+# -- mechaway dev
+
+
+def _dev(arguments: argparse.Namespace) -> int:
+    settings = Settings.load(
+        host=arguments.host, port=arguments.port, data_dir=arguments.data_dir, workers=arguments.workers, api_token=None
+    )
+    from mechaway_core.local import server, workers
+    from mechaway_core.local.logs import set_up
+
+    set_up()
+    sock = server.bind(settings)
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    stop = threading.Event()
+    if arguments.watch is not None:
+        _keep_in_step(settings, arguments.watch, stop)
+    print(f"Mechaway {__version__} on http://{shown}:{port}  (API: /docs, data: {settings.data_dir.absolute()})", flush=True)
+    try:
+        if settings.workers > 1:
+            return workers.supervise(settings, sock)
+        server.serve(settings, sock)
+        return 0
+    finally:
+        stop.set()
+
+
+def _keep_in_step(settings: Settings, folder: Path, stop: threading.Event) -> None:
+    """Load the workflow files of a folder now, and again whenever they change."""
+    from mechaway_core.local import build, watch
+
+    if not folder.is_dir():
+        raise Invalid(f"{folder} is not a folder; --watch takes the folder that holds the workflow files")
+    app = build(settings)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    watch.load_all(app, watch.workflow_files(folder), tell)
+    threading.Thread(target=watch.follow, args=(app, folder, tell, stop), name="mechaway-watch", daemon=True).start()
+
+
+# -- mechaway check
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from mechaway_core.local import make_sandbox
+    from mechaway_core.local.watch import read_workflow
+    from mechaway_core.web.problems import problems
+    from mechaway_core.workflow.check import check
+
+    settings = Settings.load()
+    sandbox = make_sandbox(settings)
+    reports = []
+    try:
+        for path in arguments.files:
+            try:
+                checked = check(read_workflow(path), sandbox, settings)
+            except Malformed as error:
+                reports.append({"file": str(path), "errors": [{"pointer": "", "message": str(error)}], "warnings": []})
+            else:
+                reports.append({"file": str(path), "errors": problems(checked.errors), "warnings": problems(checked.warnings)})
+    finally:
+        sandbox.close()
+    if arguments.json:
+        _print_json(reports)
+    else:
+        for report in reports:
+            _print_report(report)
+    return 1 if any(report["errors"] for report in reports) else 0
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    for kind, mark in (("errors", "error"), ("warnings", "warning")):
+        for one in report[kind]:
+            print(f"{report['file']}: {mark}: {one['pointer'] or '/'}: {one['message']}")
+    if not report["errors"]:
+        print(f"{report['file']}: ok")
+
+
+# -- mechaway run
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from mechaway_core.local import build
+    from mechaway_core.local.watch import read_workflow
+    from mechaway_core.workflow import compile_plan
+    from mechaway_core.workflow.check import check
+
+    settings = Settings.load(data_dir=arguments.data_dir)
+    app = build(settings)
+    try:
+        checked = check(read_workflow(arguments.file), app.sandbox, settings)
+        if checked.errors:
+            for problem in checked.errors:
+                print(f"{arguments.file}: error: {problem}", file=sys.stderr)
+            return 1
+        data = _data(arguments.data)
+        call = _call(arguments, data) if arguments.webhook is not None else None
+        items = None if data is None else data if isinstance(data, list) else [data]
+        run = app.try_out(arguments.project, compile_plan(checked.document), call, arguments.node, items)
+        record = run.as_json(settings.record_items)
+    finally:
+        app.close()
+    if arguments.json:
+        _print_json(record)
+    else:
+        _print_run(record)
+    return 0 if run.status == "succeeded" else 1
+
+
+def _data(given: str | None) -> Any:
+    """The value of --data: JSON, @file, or - for standard input."""
+    if given is None:
+        return None
+    from mechaway_core import jsontext
+
+    if given == "-":
+        return jsontext.decode(sys.stdin.buffer.read(), "standard input")
+    if given.startswith("@"):
+        try:
+            return jsontext.decode(Path(given[1:]).read_bytes(), given[1:])
+        except OSError as error:
+            raise Malformed(f"{given[1:]} cannot be read: {error.strerror or error}") from None
+    return jsontext.decode(os.fsencode(given), "--data")
+
+
+def _call(arguments: argparse.Namespace, data: Any) -> Any:
+    from mechaway_core import jsontext
+    from mechaway_core.triggers import Call
+    from mechaway_core.workflow.plan import segments_of
+
+    path, _, query = arguments.webhook.partition("?")
+    body = b"" if data is None else jsontext.encode(data)
+    headers = [(b"content-type", b"application/json")] if body else []
+    for header in arguments.header:
+        name, separator, value = header.partition(":")
+        if not separator:
+            raise Invalid(f'--header takes "Name: value", not {header!r}')
+        headers.append((name.strip().encode(), value.strip().encode()))
+    method = arguments.method or ("POST" if data is not None or not query else "GET")
+    return Call(method.upper(), segments_of(path), query.encode(), headers, body)
+
+
+_MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "·", "disabled": "·", "timed_out": "✗", "cancelled": "✗"}
+
+
+def _print_run(record: dict[str, Any]) -> None:
+    width = max((len(node["id"]) for node in record["nodes"]), default=0)
+    for node in record["nodes"]:
+        exits = ", ".join(f"{count} by {name}" if name != "main" else f"{count}" for name, count in node["items_out"].items())
+        flow = f"{node['items_in']} in, {exits or 'nothing'} out" if node["status"] != "skipped" else "skipped"
+        attempts = f", {node['attempts']} attempts" if node["attempts"] > 1 else ""
+        print(f"{_MARKS[node['status']]} {node['id']:<{width}}  {node['node_type']:<18} {node['took_ms']:9.3f} ms  {flow}{attempts}")
+        for name, items in node["output"].items():
+            for item in items[:3]:
+                print(f"    {name}: {shorten(json.dumps(item, ensure_ascii=False), 120)}")
+            if len(items) > 3:
+                print(f"    {name}: … {node['items_out'][name] - 3} more")
+        for line in node.get("log", []):
+            print(f"    log: {shorten(line, 120)}")
+        if "error" in node:
+            print(f"    {node['error']['type']}: {node['error']['message']}")
+    print(f"run {record['run_id']} {record['status']} in {record['took_ms']:.3f} ms")
+    if "error" in record:
+        print(f"  {record['error']['message']}")
+
+
+# -- mechaway settings
+
+
+def _settings(arguments: argparse.Namespace) -> int:
+    rows = Settings.load().rows()
+    if arguments.json:
+        _print_json(rows)
+        return 0
+    for row in rows:
+        changed = "" if row["value"] == row["default"] else f"   (default {row['default']!r})"
+        print(f"{row['name']} = {row['value']}{changed}")
+        print(textwrap.indent(textwrap.fill(row["help"], 100), "    "))
+    return 0
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# -- the words
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mechaway",
+        description="Runs workflows: JSON documents whose nodes form a graph. Start with: mechaway dev",
+        epilog="Settings come from the environment (MECHAWAY_…); `mechaway settings` prints them all.",
+    )
+    parser.add_argument("--version", action="version", version=f"mechaway {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    dev = commands.add_parser("dev", help="run the server on this machine", description=_DEV, formatter_class=_Raw)
+    dev.add_argument("--host", help="address to listen on (default 127.0.0.1); anything else needs MECHAWAY_API_TOKEN")
+    dev.add_argument("--port", type=int, help="port to listen on (default 3004); 0 takes a free one")
+    dev.add_argument("--data-dir", type=Path, help="folder for projects and their tables (default data)")
+    dev.add_argument("--workers", type=int, help="server processes (default 1)")
+    dev.add_argument(
+        "--watch", type=Path, metavar="DIR", help="save every *.json and *.yaml workflow of this folder, now and when it changes"
+    )
+    dev.set_defaults(command=_dev)
+
+    run = commands.add_parser("run", help="run a workflow file once, without a server", description=_RUN, formatter_class=_Raw)
+    run.add_argument("file", type=Path, help="the workflow, JSON or YAML")
+    run.add_argument("--webhook", metavar="PATH", help="start at the webhook with this path, such as /grade or '/posts?page=2'")
+    run.add_argument(
+        "--data", metavar="JSON", help="the body, or without --webhook the item or list of items; @FILE reads a file, - standard input"
+    )
+    run.add_argument("--method", help="method of the call (default POST; GET for a path with a query and no data)")
+    run.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="header of the call; may be repeated")
+    run.add_argument("--node", help="without --webhook: the trigger to start at (default the first)")
+    run.add_argument("--project", default="default", help="project whose tables it uses (default: default)")
+    run.add_argument("--data-dir", type=Path, help="folder for projects and their tables (default data)")
+    run.add_argument("--json", action="store_true", help="print the record as JSON")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="tell everything that is wrong with workflow files", description=_CHECK, formatter_class=_Raw)
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a workflow, JSON or YAML")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.set_defaults(command=_check)
+
+    settings = commands.add_parser("settings", help="print every setting, its value and what it does")
+    settings.add_argument("--json", action="store_true", help="print them as JSON")
+    settings.set_defaults(command=_settings)
+    return parser
+
+
+_Raw = argparse.RawDescriptionHelpFormatter
+
+_DEV = """Run the server on this machine. It needs nothing but the folder it keeps its data in.
+
+  mechaway dev                                   then see http://127.0.0.1:3004/docs
+  mechaway dev --watch examples                  and keep the workflows of a folder loaded
+  mechaway dev --workers 2 --data-dir /srv/mechaway
+"""
+
+_RUN = """Run a workflow file once, without a server, and print what each node took and gave.
+
+  mechaway run examples/poc.json --webhook /grade --data '{"student_id": "s123", "score": 85}'
+  mechaway run examples/poc.json --data @items.json --json
+"""
+
+_CHECK = """Tell everything that is wrong with workflow files, as saving them would. Exits with 1 when something is.
+
+  mechaway check examples/*.json
+"""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Everything that can go wrong, drawn once.
+
+    MechawayError                 a sentence for the user
+    ├── Invalid                   what was sent says something wrong; carries every problem found
+    ├── Malformed                 what was sent is not what it claims to be (broken JSON, wrong charset)
+    ├── NotFound                  no such project, workflow, version, path, table
+    ├── NotAllowed                it is there, but does not answer this method
+    ├── Unauthorized              the caller has not shown who it is
+    ├── Conflict                  it exists already
+    │   └── Stale                 somebody else changed it since it was read
+    ├── TooLarge                  more than a limit allows
+    ├── Unsupported               a kind of content that nobody here reads
+    ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
+    └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
+        ├── ScriptError           a Lua script or expression failed
+        ├── QueryError            the database refused or stopped a statement
+        └── OutOfTime             it took longer than its timeout allows
+
+`web/` turns these into statuses; nobody else answers in HTTP. A run that failed is not an exception: it is a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a document.
+
+    `pointer` is a JSON pointer (RFC 6901) into the document, `node` the id of the node it concerns, `message` one sentence.
+    """
+
+    pointer: str
+    message: str
+    node: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.message}"
+
+
+class MechawayError(Exception):
+    """Something the user can read and act on. `str(error)` is one sentence."""
+
+
+class Invalid(MechawayError):
+    """What was sent can be read but not accepted. `problems` lists everything that is wrong, not only the first."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class Malformed(MechawayError):
+    """What was sent cannot be read at all."""
+
+
+class NotFound(MechawayError):
+    """There is no such thing."""
+
+
+class NotAllowed(MechawayError):
+    """It is there, but not for this method; `allow` names those that it answers."""
+
+    def __init__(self, message: str, allow: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allow = tuple(allow)
+
+
+class Unauthorized(MechawayError):
+    """The caller has not shown who it is."""
+
+
+class Conflict(MechawayError):
+    """It cannot be made because it is there already."""
+
+
+class Stale(Conflict):
+    """It was changed by somebody else since the caller read it."""
+
+
+class TooLarge(MechawayError):
+    """It is larger than a limit allows."""
+
+
+class Unsupported(MechawayError):
+    """A kind of content that nobody here reads."""
+
+
+class Unavailable(MechawayError):
+    """It cannot be done now; the same call may succeed later. Nothing was changed."""
+
+
+class NodeError(MechawayError):
+    """A node could not do its work.
+
+    `kind` is what `retry.on` can name ("error", "timeout", "script", "query"); `status` an HTTP status when there was one.
+    """
+
+    kind = "error"
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ScriptError(NodeError):
+    """A Lua script or expression failed, or what it gave cannot be written as JSON."""
+
+    kind = "script"
+
+
+class QueryError(NodeError):
+    """A statement was refused, stopped or failed."""
+
+    kind = "query"
+
+
+class OutOfTime(NodeError):
+    """It took longer than its timeout allows."""
+
+    kind = "timeout"

@@ -1,0 +1,30 @@
+"""The laptop edge: everything in one folder on this machine. `build` is the only place that chooses its adapters."""
+
+from __future__ import annotations
+
+from mechaway_core.app import App
+from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.projects import LocalProjects
+from mechaway_core.local.store import LocalStore
+from mechaway_core.local.tables import LocalTables
+from mechaway_core.sandbox import Sandbox
+from mechaway_core.settings import Settings, user_cpus
+from mechaway_core.sqlite import ProjectFiles
+
+
+def build(settings: Settings) -> App:
+    """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used."""
+    files = ProjectFiles(settings)
+    return App(
+        settings,
+        store=LocalStore(files),
+        tables=LocalTables(files),
+        projects=LocalProjects(files),
+        clock=LocalClock(),
+        sandbox=make_sandbox(settings),
+    )
+
+
+def make_sandbox(settings: Settings) -> Sandbox:
+    """A sandbox of the size that the settings say. It starts no process before it is used."""
+    return Sandbox(workers=settings.lua_workers or max(2, user_cpus()))

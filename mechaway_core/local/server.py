@@ -1,0 +1,130 @@
+"""The local server: uvicorn around the gateway, in one process or several.
+
+Told to stop (SIGTERM, SIGINT), a process first drains: it goes on listening, answers new requests with 503, lets running runs end
+within the grace period, and only then closes. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from mechaway_core.errors import Invalid, Unavailable
+from mechaway_core.local import build
+from mechaway_core.settings import Settings
+from mechaway_core.web.gateway import Gateway
+
+log = logging.getLogger("mechaway.server")
+
+BACKLOG = 2048
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A listening socket. Raises `Invalid` when the settings forbid it, `Unavailable` when the address cannot be had."""
+    if not settings.api_token and not is_loopback(settings.host):
+        raise Invalid(
+            f"listening on {settings.host} would let everybody on the network use the API; "
+            "set MECHAWAY_API_TOKEN first, or listen on 127.0.0.1"
+        )
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((settings.host, settings.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(settings, error) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> Unavailable:
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    return Unavailable(f"cannot listen on {settings.host} port {settings.port}: {reason}; choose another with --host or --port")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None) -> None:
+    """Serve on a bound socket until told to stop, in this process. With `parent`, also end when that process is gone."""
+    app = Gateway(build(settings))
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
+        backlog=BACKLOG,
+    )
+    _Server(config, app, parent).run(sockets=[sock])
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that drains before it closes."""
+
+    def __init__(self, config: uvicorn.Config, app: Gateway, parent: int | None) -> None:
+        super().__init__(config)
+        self._app = app
+        self._parent = parent
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self._parent is not None:
+            self._tasks.append(asyncio.ensure_future(self._watch_parent(self._parent)))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is None or self._app.draining:
+            super().handle_exit(sig, frame)
+        else:
+            self._app.draining = True
+            self._loop.call_soon_threadsafe(lambda: self._tasks.append(asyncio.ensure_future(self._drain())))
+
+    async def _drain(self) -> None:
+        cancelled = await self._app.drain(self._app.app.settings.grace)
+        if cancelled:
+            log.warning("%d runs were still going after the grace period and were cancelled", cancelled)
+        self.should_exit = True
+
+    async def _watch_parent(self, parent: int) -> None:
+        while os.getppid() == parent:
+            await asyncio.sleep(1)
+        log.warning("the process that started this one is gone; it ends too")
+        self.handle_exit(signal.SIGTERM, None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await super().shutdown(sockets)
+        self._app.close()

@@ -1,0 +1,29 @@
+"""Small words about words: ids, slugs, and the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}", re.ASCII)
+
+ID_RULE = "starts with a letter or digit and goes on with letters, digits, '_', '.' or '-', 128 at most"
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of a workflow or node."""
+    return _ID.fullmatch(text) is not None
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?` for the known name nearest to a wrong one, or nothing."""
+    folded = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(wrong.lower(), folded, n=1, cutoff=0.6)
+    return f'; did you mean "{folded[near[0]]}"?' if near else ""
+
+
+def shorten(text: str, most: int = 80) -> str:
+    """A text for a message: one line, cut when long."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else flat[: most - 1] + "…"

@@ -1,0 +1,171 @@
+"""What a node is: one class, its fields are the params, its docstring is the help, `run` is the work.
+
+    class Shout(Node):
+        '''Put a text in capitals.'''
+
+        group: ClassVar[str] = "Data"
+
+        field: str = param("Name of the field to change.", "text")
+
+        def run(self, items: Items, ctx: Context) -> Items:
+            return [{**item, self.field: str(item.get(self.field)).upper()} for item in items]
+
+A node gets the world through `ctx` and must not change the items it is given: another branch may hold the same ones.
+The class becomes a frozen dataclass by itself, so a workflow that is only run needs no pydantic; checks, forms and the
+JSON Schema are derived from the same fields when they are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, dataclass_transform
+
+if TYPE_CHECKING:
+    from mechaway_core.settings import Settings
+    from mechaway_core.sqlite import Session
+
+T = TypeVar("T")
+
+Item = Any  # a JSON value, nearly always an object
+Items = list[Item]
+Exits = dict[str, Items]
+
+MAIN = "main"
+ERROR = "error"
+
+
+def param(help: str, default: Any = MISSING, *, default_factory: Any = MISSING, template: bool = False, literal: bool = False) -> Any:
+    """Declare one param of a node. Without a default it is required.
+
+    `template`: the strings in it may contain `{{ expression }}`; the node reads them through `ctx.render`.
+    `literal`: `null` is a value of its own here, not another way to leave the param out.
+    """
+    metadata = {"help": help, "template": template, "literal": literal}
+    return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """About a run, as expressions (`$run.id` …) and scripts (`run.id` …) see it. Times are ISO 8601 in UTC."""
+
+    id: str
+    workflow_id: str
+    project: str
+    started_at: str
+    trigger: str
+
+    def as_json(self) -> dict[str, str]:
+        """The same as a JSON object."""
+        return {
+            "id": self.id,
+            "workflow_id": self.workflow_id,
+            "project": self.project,
+            "started_at": self.started_at,
+            "trigger": self.trigger,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request that triggered a run: everything but its body. Header names are in lower case."""
+
+    method: str
+    query: Mapping[str, Any]
+    headers: Mapping[str, str]
+    path: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a node says the caller of a webhook gets. `body` is any JSON value; a string is sent as it is."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+class Context(Protocol):
+    """All that a node may ask of the world while it runs. Calls raise `NodeError`s, which the engine puts on record."""
+
+    @property
+    def node_id(self) -> str:
+        """The id of this node in its workflow."""
+
+    @property
+    def run(self) -> RunInfo:
+        """About the run."""
+
+    @property
+    def request(self) -> Request | None:
+        """The request that triggered the run, if one did."""
+
+    @property
+    def deadline(self) -> float:
+        """When this attempt must be over, in seconds of `time.monotonic()`. Calls through `ctx` keep to it by themselves."""
+
+    def inputs(self, items: Items) -> list[list[Any]]:
+        """The values of the node's input pins for each item: one list per item, one value per pin."""
+
+    def has_inputs(self) -> bool:
+        """Whether the node has input pins at all."""
+
+    def render(self, template: Any, item: Item) -> Any:
+        """A template param with every `{{ expression }}` in it, however deep, replaced by its value for `item`."""
+
+    def lua(self, script: str, items: Items, *, memory_mb: int | None = None, timeout: float | None = None) -> Any:
+        """What a Lua script gives for `items`, as JSON. Its `log` lines go to the record."""
+
+    def read_tables(self, job: Callable[[Session], T]) -> T:
+        """The result of a job that reads the project's tables."""
+
+    def write_tables(self, job: Callable[[Session], T]) -> T:
+        """The result of a job that writes the project's tables, all or nothing. It may be called more than once."""
+
+    def log(self, line: str) -> None:
+        """Put a line on the record of this node."""
+
+    def respond(self, response: Response) -> None:
+        """Say what the caller of the webhook gets when the run is over."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param,))
+class Node:
+    """A node type. The class name is the type's name."""
+
+    group: ClassVar[str] = "Other"
+    trigger: ClassVar[bool] = False
+    exits: ClassVar[tuple[str, ...]] = (MAIN,)
+    uses_inputs: ClassVar[str] = ""  # what the values of `inputs` mean to this node; empty: it takes none
+    abstract: ClassVar[bool] = True
+
+    def __init_subclass__(cls, abstract: bool = False) -> None:
+        super().__init_subclass__()
+        cls.abstract = abstract
+        dataclass(frozen=True, kw_only=True, eq=False)(cls)
+
+    def check(self, inputs: int, settings: Settings) -> Iterator[tuple[str, str]]:
+        """What is wrong with the params beyond their shapes, as (way below the params, sentence); `inputs` counts the input pins."""
+        return iter(())
+
+    def scripts(self) -> Mapping[str, str]:
+        """Lua that must compile: name of the param → source."""
+        return {}
+
+    def run(self, items: Items, ctx: Context) -> Items | Exits:
+        """Do the work. A list leaves by the exit `main`; an object names exits, and only those it names are taken."""
+        raise NotImplementedError
+
+
+class ItemNode(Node, abstract=True):
+    """A node that acts on the world once for each item; `retry` and `on_error` speak about single items."""
+
+    def run_item(self, item: Item, inputs: Sequence[Any], ctx: Context) -> Items:
+        """Do the work for one item; `inputs` are the values of its input pins."""
+        raise NotImplementedError
+
+
+def params_of(node: Node | type[Node]) -> tuple[dataclasses.Field[Any], ...]:
+    """The declared params of a node type, in order."""
+    return dataclasses.fields(node)  # type: ignore[arg-type]

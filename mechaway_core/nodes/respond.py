@@ -1,0 +1,75 @@
+"""The node that says what the caller of a webhook gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
+
+from mechaway_core.errors import NodeError
+from mechaway_core.expressions import as_text
+from mechaway_core.names import shorten
+from mechaway_core.node import Context, Items, Node, Response, param
+from mechaway_core.settings import Settings
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+_SERVERS_OWN = ("connection", "content-length", "transfer-encoding", "upgrade", "keep-alive", "trailer", "te")
+
+
+class Respond(Node):
+    """Say what the caller of the webhook gets: status, headers and body, from the first item.
+
+    Items pass through unchanged. The answer goes out when the run is over; when several of these ran, the last one counts.
+    A body that is text is sent as it is (`text/plain` unless a header says otherwise), anything else as JSON.
+    """
+
+    group: ClassVar[str] = "Flow"
+
+    status: Annotated[int, Ge(200), Le(599)] | str = param("HTTP status, or an expression for it.", 200, template=True)
+    headers: dict[str, str] = param("Headers by name.", default_factory=dict, template=True)
+    body: Any = param("The body; the first item when left out.", "{{ $json }}", template=True, literal=True)
+
+    def check(self, inputs: int, settings: Settings) -> Iterator[tuple[str, str]]:
+        if isinstance(self.status, str) and "{{" not in self.status:
+            yield "status", f'"{shorten(self.status)}" is neither a status from 200 to 599 nor an expression in {{{{ }}}}'
+        for name in self.headers:
+            problem = _name_problem(name)
+            if problem:
+                yield "headers", problem
+
+    def run(self, items: Items, ctx: Context) -> Items:
+        item = items[0] if items else None
+        status, headers, body = ctx.render([self.status, self.headers, self.body], item)
+        ctx.respond(Response(_status(status), {name.lower(): _value(name, value) for name, value in headers.items()}, body))
+        return items
+
+
+def _status(value: Any) -> int:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
+        raise NodeError(f"{shorten(as_text(value)) or 'nothing'} is not a status from 200 to 599")
+    return value
+
+
+def _name_problem(name: str) -> str | None:
+    if not _HEADER_NAME.fullmatch(name):
+        return f'"{shorten(name)}" cannot be the name of a header'
+    if name.lower() in _SERVERS_OWN:
+        return f'the header "{name}" is the server\'s own'
+    return None
+
+
+def _value(name: str, value: Any) -> str:
+    text = as_text(value)
+    if any(ord(character) < 32 and character != "\t" for character in text) or "\x7f" in text:
+        raise NodeError(f'the value of the header "{name}" has a line break or control character in it')
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise NodeError(f'the value of the header "{name}" has characters that a header cannot hold; percent-encode them') from None
+    return text

@@ -1,0 +1,252 @@
+"""All the core asks of the world, on one page.
+
+Adapters live in `local/` and `aws/`; `tests/contracts/` holds one suite per port that each adapter passes. Everything here is
+synchronous, safe to call from several threads, and takes a project's slug first. An unknown project is `NotFound`; what the
+world refuses for now (a full disk, a lock, a network) is `Unavailable`, and then nothing was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Unchanged(Enum):
+    """What `Store.get` answers when the version the caller has is still the current one."""
+
+    UNCHANGED = "unchanged"
+
+
+class Expect(Enum):
+    """What `Store.put` and `Store.delete` may expect besides a version."""
+
+    ABSENT = "absent"  # no such document yet
+    ANY = "any"  # whatever is there
+
+
+UNCHANGED = Unchanged.UNCHANGED
+ABSENT = Expect.ABSENT
+ANY = Expect.ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document as it is stored. `version` changes with every `put` and never comes back, not even after a delete."""
+
+    data: bytes
+    version: str
+
+
+class Store(Protocol):
+    """Documents by key. Keys are text like `workflows/abc/versions/00000012`."""
+
+    def get(self, project: str, key: str, known: str | None = None) -> Stored | Literal[Unchanged.UNCHANGED] | None:
+        """The document, None when there is none, or `UNCHANGED` when `known` (a version the caller has) is still current."""
+        ...
+
+    def put(self, project: str, key: str, data: bytes, expect: str | Expect = ANY) -> str:
+        """Store `data` and answer its version.
+
+        Raises `Conflict` when `ABSENT` was expected and it is there, `Stale` when it has another version than `expect` or is gone.
+        """
+        ...
+
+    def delete(self, project: str, key: str, expect: str | Expect = ANY) -> bool:
+        """Delete it; False when there was none. Raises `Stale` when it has another version than `expect`."""
+        ...
+
+    def keys(self, project: str, prefix: str, after: str = "", limit: int = 1000) -> list[str]:
+        """Up to `limit` keys that start with `prefix` and come after `after`, sorted by code point."""
+        ...
+
+
+class Column(NamedTuple):
+    """A column of a SimpleTable. `type` is None or one of TEXT INTEGER REAL NUMERIC BOOLEAN JSON ANY."""
+
+    name: str
+    type: str | None = None
+
+
+class OnConflict(NamedTuple):
+    """What to do with a row whose `columns` hold what another row's hold.
+
+    `update` True: give that row all other values; a tuple of names: those values; False: leave that row as it is.
+    """
+
+    columns: tuple[str, ...]
+    update: bool | tuple[str, ...] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a statement gave.
+
+    `rows` are objects by column name (a name that comes twice is `name`, `name_2`); `changes` counts the rows a write changed;
+    `last_id` is the id of the last row inserted; `missing` tells that the table is not there.
+    """
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    changes: int = 0
+    last_id: int | None = None
+    missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table or view, its columns as declared, and how many rows it holds (None when counting takes too long)."""
+
+    name: str
+    columns: list[Column]
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TablePage:
+    """Some rows of a table; `next` is what to pass as `after` for those that follow, None at the end."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    next: int | None
+
+
+Params = Sequence[Any] | Mapping[str, Any]
+
+
+class Session(Protocol):
+    """A project's tables, during one `Tables.read` or `Tables.write`.
+
+    Values are JSON values and keep their type (see `mechaway_core.sqlite.values`). `deadline` is an instant of
+    `time.monotonic()`. Raises `QueryError` for what SQLite refuses and `OutOfTime` for what takes too long.
+    """
+
+    def query(
+        self,
+        sql: str,
+        params: Params = (),
+        *,
+        write: bool = False,
+        deadline: float | None = None,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Rows:
+        """Run one statement of a user under the guard. `params` are bound to `?` in order or to `:name`."""
+        ...
+
+    def insert_rows(
+        self, table: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], on_conflict: OnConflict | None = None
+    ) -> list[tuple[Any, int]]:
+        """Insert `rows`, objects by column name, and answer for each its id and how many rows it changed (0 or 1).
+
+        The table and its missing columns are made. The id is that of the row that was inserted, updated or kept; None in a table
+        without ids.
+        """
+        ...
+
+    def read_table(
+        self, table: str, where: str | None = None, params: Params = (), order_by: str | None = None, limit: int | None = None
+    ) -> Rows:
+        """Rows of a table; `where` and `order_by` are a user's SQL. A table that is not there has no rows and is `missing`."""
+        ...
+
+    def tables(self) -> list[TableInfo]:
+        """Every table and view, by name."""
+        ...
+
+    def has_table(self, table: str) -> bool:
+        """Whether there is a table or view of this name."""
+        ...
+
+    def page(self, table: str, after: int = 0, limit: int = 100) -> TablePage | None:
+        """Up to `limit` rows of a table in the order in which they were made; None when there is no such table."""
+        ...
+
+
+class Tables(Protocol):
+    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`."""
+
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+        """What `job` answers; all it reads is of one moment."""
+        ...
+
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+        """What `job` answers, once its changes are durable; all of them or none.
+
+        `job` may be called more than once, in any thread, with the changes of the earlier call undone: it must touch nothing
+        but the session.
+        """
+        ...
+
+
+class Projects(Protocol):
+    """Which projects there are. `default` always is."""
+
+    def exists(self, slug: str) -> bool: ...
+
+    def create(self, slug: str) -> None:
+        """Raises `Invalid` when the slug cannot be one, `Conflict` when the project is there."""
+        ...
+
+    def delete(self, slug: str) -> bool:
+        """Delete a project and all its data; False when there is none. `default` is empty afterwards."""
+        ...
+
+    def list(self) -> list[str]:
+        """Slugs, sorted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a trigger node starts its workflow: a cron expression in a time zone."""
+
+    workflow_id: str
+    node_id: str
+    expression: str
+    timezone: str = "UTC"
+
+
+class Schedules(Protocol):
+    """What the clock starts."""
+
+    def put(self, project: str, schedule: Schedule) -> None:
+        """Make it so; one schedule per workflow and node."""
+        ...
+
+    def delete(self, project: str, workflow_id: str, node_id: str | None = None) -> int:
+        """Delete the schedule of a node, or all of exactly this workflow; how many there were."""
+        ...
+
+    def list(self, project: str) -> list[Schedule]: ...
+
+
+class KeyRing(Protocol):
+    """Wraps the data key of a project so that only this installation can open it."""
+
+    def wrap(self, project: str, key: bytes) -> bytes: ...
+
+    def unwrap(self, project: str, wrapped: bytes) -> bytes: ...
+
+
+class Invoke(Protocol):
+    """Starts a run somewhere else and does not wait for it."""
+
+    def start(self, project: str, workflow_id: str, node_id: str, items: Sequence[Any]) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...

@@ -1,0 +1,143 @@
+"""What is known about a run: its id, status, times, and what each node took and gave.
+
+A record holds references to the items themselves; only `as_json` copies, and it shows at most so many items of each list.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from mechaway_core.node import Exits, Items, Request, Response, RunInfo
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
+NodeStatus = Literal["succeeded", "failed", "skipped", "disabled", "timed_out", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run or node failed. `kind` is one of: error, timeout, script, query, unavailable, internal, cancelled."""
+
+    kind: str
+    message: str
+    node: str | None = None
+    status: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as a JSON object, as records and `{"error": …}` items show it."""
+        shown: dict[str, Any] = {"type": self.kind, "message": self.message}
+        if self.node is not None:
+            shown["node"] = self.node
+        if self.status is not None:
+            shown["status"] = self.status
+        return shown
+
+
+@dataclass(slots=True)
+class NodeRun:
+    """One node of a run. `took` in seconds; `failures` counts items that failed and went on by `on_error`."""
+
+    id: str
+    node_type: str
+    status: NodeStatus = "succeeded"
+    attempts: int = 0
+    began: float = 0.0
+    took: float = 0.0
+    given: Items = field(default_factory=list)
+    exits: Exits = field(default_factory=dict)
+    failures: int = 0
+    failure: Failure | None = None
+    log: list[str] = field(default_factory=list)
+
+    def as_json(self, most: int) -> dict[str, Any]:
+        """The record of this node; each list of items is cut after `most`."""
+        shown: dict[str, Any] = {
+            "id": self.id,
+            "node_type": self.node_type,
+            "status": self.status,
+            "attempts": self.attempts,
+            "took_ms": round(self.took * 1000, 3),
+            "items_in": len(self.given),
+            "items_out": {name: len(items) for name, items in self.exits.items()},
+            "input": self.given[:most],
+            "output": {name: items[:most] for name, items in self.exits.items()},
+        }
+        if self.failures:
+            shown["failures"] = self.failures
+        if self.failure is not None:
+            shown["error"] = self.failure.as_json()
+        if self.log:
+            shown["log"] = self.log
+        return shown
+
+
+@dataclass(slots=True)
+class Run:
+    """One run, while it goes and after. `began` and `ended` are seconds since 1970."""
+
+    info: RunInfo
+    version: int
+    start_node: str
+    request: Request | None = None
+    status: Status = "queued"
+    began: float = 0.0
+    ended: float | None = None
+    nodes: list[NodeRun] = field(default_factory=list)
+    output: Items = field(default_factory=list)
+    response: Response | None = None
+    failure: Failure | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Ask the run to stop before its next node."""
+        self.cancelled = True
+
+    def as_json(self, most: int) -> dict[str, Any]:
+        """The record of the run; each list of items is cut after `most`."""
+        ended = self.ended if self.ended is not None else self.began
+        shown: dict[str, Any] = {
+            "run_id": self.info.id,
+            "workflow_id": self.info.workflow_id,
+            "version": self.version,
+            "project": self.info.project,
+            "trigger": self.info.trigger,
+            "start_node": self.start_node,
+            "status": self.status,
+            "started_at": self.info.started_at,
+            "ended_at": iso(self.ended) if self.ended is not None else None,
+            "took_ms": round((ended - self.began) * 1000, 3),
+            "output": self.output[:most],
+            "nodes": [node.as_json(most) for node in self.nodes],
+        }
+        if self.failure is not None:
+            shown["error"] = self.failure.as_json()
+        if self.response is not None:
+            shown["response"] = {
+                "status": self.response.status,
+                "headers": dict(self.response.headers),
+                "body": self.response.body,
+            }
+        return shown
+
+
+def new_run_id(now: float) -> str:
+    """A UUID of version 7 (RFC 9562): milliseconds since 1970, 12 bits of the fraction below them, then chance; sorts by time."""
+    milliseconds = now * 1000
+    whole = int(milliseconds)
+    fraction = int((milliseconds - whole) * 4096)
+    chance = int.from_bytes(os.urandom(8)) >> 2
+    text = f"{whole & 0xFFFFFFFFFFFF:012x}7{fraction:03x}{(0b10 << 62) | chance:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def iso(moment: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC with milliseconds."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{int(moment * 1000) % 1000:03d}Z"
+
+
+def now() -> float:
+    """The time of records: seconds since 1970."""
+    return time.time()

@@ -1,0 +1,242 @@
+"""Which Lua process makes which call: started when first needed, reused, replaced in the background.
+
+At most `workers` processes are at work at a time. One more stands ready, so that the process a script took down costs the next call
+nothing. The one that was used last is used next: it is warm. A process that has answered takes its runtime apart and makes the next; until
+it says that it is ready, another one is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+from mechaway_core.errors import Unavailable
+from mechaway_core.sandbox.process import Gone, Late, LuaProcess, NotStarted
+
+RECYCLE_AFTER = 5000  # calls
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to processes so far."""
+
+    spawned: int = 0
+    killed: int = 0  # ended in the middle of a call: too long, or from outside
+    failed: int = 0  # did not start
+
+
+@dataclass(slots=True)
+class _State:
+    """All that is lost, on purpose, in a forked child: the processes belong to its parent."""
+
+    pid: int = field(default_factory=os.getpid)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    idle: list[LuaProcess] = field(default_factory=list)
+    busy: set[LuaProcess] = field(default_factory=set)
+    starting: int = 0
+    fresh: set[LuaProcess] = field(default_factory=set)  # started, not yet ready
+    waiting: int = 0
+    failures: int = 0
+    failure: str = ""
+    closed: bool = False
+
+
+class Pool:
+    """Lua processes. Thread-safe. Starts nothing until first used."""
+
+    def __init__(self, *, workers: int, spawn_timeout: float) -> None:
+        self._workers = workers
+        self._spawn_timeout = spawn_timeout
+        self._state = _State()
+        self._counts = Counts()
+
+    def call(self, parts: list[bytes], memory: int, timeout: float, *, wait: float, deadline: float | None) -> list[bytes]:
+        """Make one call on whichever process is free.
+
+        `memory` in bytes; `timeout` and `wait` (for a free process) in seconds; `deadline`, a `time.monotonic()`, bounds both.
+        Raises `Gone`, `Late`, or `Unavailable` when no process was to be had.
+        """
+        until = time.monotonic() + wait
+        if deadline is not None:
+            until = min(until, deadline)
+        while True:
+            process = self._take(until)
+            seconds = timeout if deadline is None else min(timeout, deadline - time.monotonic())
+            if seconds <= 0:
+                self._give_back(process)
+                raise Late
+            try:
+                answer = process.call(parts, memory, seconds)
+            except NotStarted:
+                self._lost(process)
+                continue
+            except (Gone, Late):
+                self._lost(process)
+                if self._state.closed:
+                    raise Unavailable("the Lua sandbox was closed") from None
+                self._counts.killed += 1
+                raise
+            except BaseException:
+                self._lost(process)
+                raise
+            self._give_back(process)
+            return answer
+
+    def close(self) -> None:
+        """End all processes. Calls under way fail with `Unavailable`, as do later ones."""
+        state = self._state
+        if state.pid != os.getpid():
+            return
+        with state.changed:
+            state.closed = True
+            for process in (*state.busy, *state.fresh):
+                process.kill()
+            idle, state.idle = state.idle, []
+            state.changed.notify_all()
+        for process in idle:
+            process.end()
+        with state.changed:
+            state.changed.wait_for(lambda: not state.starting and not state.busy, timeout=5)
+
+    def stats(self) -> dict[str, int]:
+        """Processes now (alive, idle, busy, starting) and so far (spawned, killed, failed)."""
+        state = self._state
+        with state.changed:
+            return {
+                "alive": len(state.idle) + len(state.busy) + len(state.fresh),
+                "idle": len(state.idle),
+                "busy": len(state.busy),
+                "starting": state.starting,
+                "spawned": self._counts.spawned,
+                "killed": self._counts.killed,
+                "failed": self._counts.failed,
+            }
+
+    def _take(self, until: float) -> LuaProcess:
+        """A ready process, now at work for the caller. Raises `Unavailable`."""
+        while True:
+            process = self._claim(until)
+            try:
+                # One that still takes its last runtime apart is nearly done: its own timer ends it otherwise.
+                if process.ready(until - time.monotonic()):
+                    return process
+            except Gone:
+                self._lost(process)
+                continue
+            except BaseException:
+                self._lost(process)
+                raise
+            self._give_back(process)
+            raise Unavailable("no Lua process got ready in time")
+
+    def _claim(self, until: float) -> LuaProcess:
+        """A process out of those that are free, ready if one is."""
+        state = self._state
+        if state.pid != os.getpid():
+            state = self._state = _State()
+        with state.changed:
+            failures = state.failures
+            while not state.closed:
+                process = self._best(state) if len(state.busy) < self._workers else None
+                if process is not None:
+                    state.busy.add(process)
+                    self._keep_ready(state)
+                    return process
+                if state.failures > failures and not state.starting:
+                    raise Unavailable(state.failure)
+                left = until - time.monotonic()
+                if left <= 0:
+                    if len(state.busy) >= self._workers:
+                        raise Unavailable(f"all {self._workers} Lua processes are at work")
+                    raise Unavailable("no Lua process got ready in time")
+                state.waiting += 1
+                try:
+                    self._keep_ready(state)
+                    state.changed.wait(left)
+                finally:
+                    state.waiting -= 1
+            raise Unavailable("the Lua sandbox is closed")
+
+    @staticmethod
+    def _best(state: _State) -> LuaProcess | None:
+        """The one used last of those that are ready, else the one that answered first; taken off the list."""
+        for process in reversed(tuple(state.idle)):
+            try:
+                if process.ready():
+                    state.idle.remove(process)
+                    return process
+            except Gone:
+                state.idle.remove(process)
+        return state.idle.pop(0) if state.idle else None
+
+    def _keep_ready(self, state: _State) -> None:
+        """Start processes until one stands ready and whoever waits and may have one gets one."""
+        wanted = max(1, min(state.waiting, self._workers - len(state.busy)))
+        while not state.closed and len(state.idle) + state.starting < wanted and self._count(state) <= self._workers:
+            state.starting += 1
+            self._counts.spawned += 1
+            threading.Thread(target=self._start, args=(state,), name="lua-start", daemon=True).start()
+
+    @staticmethod
+    def _count(state: _State) -> int:
+        return len(state.idle) + len(state.busy) + state.starting
+
+    def _start(self, state: _State) -> None:
+        process: LuaProcess | None = None
+        failure = ""
+        try:
+            process = LuaProcess()
+            with state.changed:
+                state.fresh.add(process)
+                if state.closed:
+                    process.kill()
+            if not process.ready(self._spawn_timeout):
+                failure = f"no Lua process could be started: it was not ready after {self._spawn_timeout:g} s"
+        except Gone as error:
+            failure = f"no Lua process could be started: it ended at once ({error})"
+        except Unavailable as error:
+            failure = str(error)
+        except Exception as error:
+            failure = f"no Lua process could be started: {error}"
+        with state.changed:
+            if process is not None and not failure and not state.closed:
+                state.fresh.discard(process)
+                state.idle.insert(0, process)
+                state.starting -= 1
+                state.changed.notify_all()
+                return
+        if process is not None:
+            process.end()
+        with state.changed:
+            if process is not None:
+                state.fresh.discard(process)
+            state.starting -= 1
+            state.failures += 1
+            state.failure = failure
+            self._counts.failed += 1
+            state.changed.notify_all()
+
+    def _give_back(self, process: LuaProcess) -> None:
+        state = self._state
+        if process.leaving or process.calls >= RECYCLE_AFTER or state.closed:
+            self._lost(process)
+            return
+        with state.changed:
+            state.busy.discard(process)
+            if not state.closed:
+                state.idle.append(process)
+                if state.waiting:
+                    state.changed.notify()
+                return
+        process.end()
+
+    def _lost(self, process: LuaProcess) -> None:
+        state = self._state
+        process.end()
+        with state.changed:
+            state.busy.discard(process)
+            if not state.closed:
+                self._keep_ready(state)
+            state.changed.notify_all()

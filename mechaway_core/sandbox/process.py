@@ -1,0 +1,205 @@
+"""One Lua process, seen from the server: start it, call it, know how it ended."""
+
+from __future__ import annotations
+
+import importlib.util
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from mechaway_core.errors import Unavailable
+from mechaway_core.sandbox.worker import ANSWER, CALL, FAILED, READY, join, split
+
+HERE = Path(__file__).parent
+GRACE = 0.5  # seconds after which we end a process that its own timer should have ended
+
+
+class Gone(Exception):
+    """The process ended before it answered. `status` is as in `subprocess.Popen.returncode`: minus the signal, or an exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"signal {-status}" if status < 0 else f"exit status {status}")
+        self.status = status
+
+
+class NotStarted(Exception):
+    """The process was gone before the call reached it, so nothing of the call has happened."""
+
+
+class Late(Exception):
+    """It did not answer in time, nor was ended by its own timer; it has been killed."""
+
+
+class LuaProcess:
+    """One worker process. Used by one thread at a time; `kill` may come from any."""
+
+    def __init__(self) -> None:
+        """Start the process; it becomes usable with the first `ready`. Raises `Unavailable` when it cannot be started at all."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(HERE / "worker.py"), _extension(), str(HERE / "box.lua")],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_environment(),
+                cwd="/",
+            )
+        except (OSError, ValueError) as error:
+            ours.close()
+            raise Unavailable(f"no Lua process could be started: {error}") from error
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._socket = ours
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN)
+        self.pid = self._process.pid
+        self.calls = 0
+        self.leaving = False  # it said that it ends after its last answer
+        self._is_ready = False
+
+    def ready(self, wait: float = 0.0) -> bool:
+        """Whether it waits for a call; `wait` is how many seconds to give it. Raises `Gone` when it has ended."""
+        if self._is_ready:
+            return True
+        if wait > 0:
+            self._poll.poll(wait * 1000)
+        try:
+            said = self._socket.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:
+            said = b""
+        if said == READY:
+            self._is_ready = True
+            return True
+        if said.startswith(FAILED):
+            raise Unavailable(f"no Lua process could be started: {said[1:].decode(errors='replace')}")
+        raise Gone(self.end())
+
+    def call(self, parts: list[bytes], memory: int, seconds: float) -> list[bytes]:
+        """Make one call to a ready process: `memory` in bytes for Lua, `seconds` of wall time for all of it.
+
+        Raises `NotStarted`, `Gone` or `Late`. After each of them the process is over and has been cleaned up.
+        """
+        body = join(parts)
+        until = time.monotonic() + seconds + GRACE
+        self._is_ready = False
+        self.calls += 1
+        if not self._send(CALL.pack(len(body), seconds, memory, len(parts)) + body, until):
+            self.end()
+            raise NotStarted
+        head = self._receive(ANSWER.size, until)
+        size, leaving, count = ANSWER.unpack_from(head)
+        self.leaving = bool(leaving)
+        if len(head) > ANSWER.size:
+            answer = head[ANSWER.size :]
+            if len(answer) > size:  # READY came with it
+                self._is_ready = answer[size:] == READY
+        else:
+            answer = b""
+        if len(answer) < size:
+            answer += self._receive(size - len(answer), until)
+            if len(answer) > size:
+                self._is_ready = answer[size:] == READY
+        return split(memoryview(answer)[:size], count)
+
+    def _send(self, data: bytes, until: float) -> bool:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                self._poll.modify(self._socket, select.POLLOUT)
+                try:
+                    self._wait(until)
+                finally:
+                    self._poll.modify(self._socket, select.POLLIN)
+            except OSError:
+                return False
+        return True
+
+    def _receive(self, least: int, until: float) -> bytes:
+        """At least so many bytes; a little more when they are there already."""
+        pieces, have = [], 0
+        while have < least:
+            self._wait(until)
+            try:
+                piece = self._socket.recv(max(65536, min(least - have, 1 << 20)))
+            except BlockingIOError:
+                continue
+            except OSError:
+                piece = b""
+            if not piece:
+                raise Gone(self.end())
+            pieces.append(piece)
+            have += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _wait(self, until: float) -> None:
+        left = until - time.monotonic()
+        if left <= 0 or not self._poll.poll(left * 1000):
+            self.end()
+            raise Late
+
+    def kill(self) -> None:
+        """Make it end now; whoever waits for it sees `Gone`."""
+        self._process.kill()
+
+    def end(self) -> int:
+        """Kill it when it still runs, reap it, close the socket; how it ended, as in `Gone`. May be called again.
+
+        A process that closed its end is dying already: its own status tells more than our signal would.
+        """
+        try:
+            status = self._process.wait(0.2 if self._closed_its_end() else 0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._socket.close()
+        return status
+
+    def _closed_its_end(self) -> bool:
+        if self._socket.fileno() < 0:
+            return True
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def ended_by_timer(status: int) -> bool:
+    """Whether this is how a process ends that took too long."""
+    return status == -int(signal.SIGALRM)
+
+
+def _extension() -> str:
+    """Where lupa's Lua 5.4 is. It is loaded from there directly: neither `site` nor the rest of lupa is needed for it."""
+    package = importlib.util.find_spec("lupa")
+    for folder in package.submodule_search_locations or () if package else ():
+        for suffix in EXTENSION_SUFFIXES:
+            path = Path(folder) / f"lua54{suffix}"
+            if path.exists():
+                return str(path)
+    raise Unavailable("no Lua process could be started: lupa with Lua 5.4 is not installed")
+
+
+def _environment() -> dict[str, str]:
+    """TZ makes `os.date` and `os.time` UTC; LC_ALL makes sorting and character classes those of bytes. Nothing of ours is passed on."""
+    environment = {"TZ": "UTC", "LC_ALL": "C"}
+    libraries = Path(sys.base_prefix) / "lib"
+    if sys.base_prefix != "/usr" and any(libraries.glob("libpython3*")):
+        # An interpreter in a place of its own (AWS Lambda's is in /var/lang) may find its library only through this.
+        environment["LD_LIBRARY_PATH"] = str(libraries)
+    return environment

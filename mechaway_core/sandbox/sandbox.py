@@ -1,0 +1,269 @@
+"""What callers see of the sandbox: run a script, evaluate expressions, check sources."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from mechaway_core.errors import OutOfTime, ScriptError
+from mechaway_core.sandbox.pool import Pool
+from mechaway_core.sandbox.process import Gone, Late, ended_by_timer
+from mechaway_core.sandbox.worker import MB
+
+CHECK_SECONDS = 10.0
+CHECK_MB = 64
+BATCH = MB  # bytes of arguments that are evaluated in one call: decoded, they take several times that
+
+# What an expression can use. A test holds this against the box.
+LUA_BASICS = {
+    "_G",
+    "assert",
+    "error",
+    "getmetatable",
+    "ipairs",
+    "next",
+    "pairs",
+    "pcall",
+    "print",
+    "rawequal",
+    "rawget",
+    "rawlen",
+    "rawset",
+}
+LUA_BASICS |= {"select", "setmetatable", "tonumber", "tostring", "type", "xpcall"}
+LUA_LIBRARIES = {"coroutine", "math", "os", "string", "table", "utf8"}
+OURS = {"array", "date", "hash", "json", "log", "now", "null", "time", "uuid"}
+NAMES = frozenset(LUA_BASICS | LUA_LIBRARIES | OURS)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one execution may use: `memory_mb` of Lua memory beside its input, `timeout` seconds of wall time."""
+
+    memory_mb: int = 16
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a script returned (JSON; None for nothing), and the lines it gave to `log`."""
+
+    value: Any
+    log: list[str]
+
+
+class Chunk(NamedTuple):
+    """A source to check. `name` is what it is called; `kind` is "script" (a chunk or an expression) or "expression" (only that)."""
+
+    source: str
+    name: str
+    kind: Literal["script", "expression"]
+
+
+class LuaExpression(NamedTuple):
+    """A Lua expression over the local names p1 … pN; N is `parameters`. `name` is what errors call it."""
+
+    source: str
+    parameters: int
+    name: str
+
+
+class ScriptFailed(ScriptError):
+    """A script failed; `log` holds the lines it had given to `log` by then."""
+
+    def __init__(self, message: str, log: list[str]) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class Sandbox:
+    """Runs Lua in processes that can be killed. Thread-safe; starts nothing until first used; close it.
+
+    `workers` is how many executions run at a time, `spawn_timeout` how many seconds a process gets to start.
+    """
+
+    def __init__(self, *, workers: int, spawn_timeout: float = 10.0) -> None:
+        if workers < 1:
+            raise ValueError("a sandbox needs at least one worker")
+        self._pool = Pool(workers=workers, spawn_timeout=spawn_timeout)
+        # Also when it was forgotten, and at the end of the program.
+        self._close = weakref.finalize(self, self._pool.close)
+
+    def run(
+        self,
+        script: str,
+        items: list[Any],
+        context: Mapping[str, Any],
+        limits: Limits,
+        *,
+        name: str = "script",
+        wait: float | None = None,
+        deadline: float | None = None,
+    ) -> Outcome:
+        """Run a script over items; `context` holds the objects `query`, `headers`, `path` and `run`.
+
+        `name` is what Lua calls the script in messages that the script itself catches. `wait`: seconds to wait for a free process (default:
+        a little more than `limits.timeout`). `deadline`: a `time.monotonic()` that bounds waiting and running.
+        Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`.
+        """
+        name = re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
+        parts = [b"run", _utf8(script, "the script"), name.encode(), _json(items, "the items"), _json(context, "the context"), *_chances()]
+        record, answer = self._call(parts, limits, "the script", len(parts[3]), wait, deadline)
+        return Outcome(orjson.loads(b"".join(answer)), _lines(record))
+
+    def evaluate(
+        self,
+        expressions: Sequence[LuaExpression],
+        rows: Sequence[Sequence[Sequence[Any]]],
+        limits: Limits,
+        *,
+        wait: float | None = None,
+        deadline: float | None = None,
+    ) -> list[list[Any] | ScriptError]:
+        """Evaluate every expression for every row; `rows[r][e]` are the arguments of expression `e`, JSON values, None being nil.
+
+        Gives the values of each row, or a `ScriptError` in the place of a row where one of its expressions failed. `limits` hold for all
+        rows together (memory: for about a megabyte of arguments at a time). Raises as `run` does for what concerns all of it.
+        """
+        if not rows or not expressions:
+            return [[] for _ in rows]
+        wait = limits.timeout + 1 if wait is None else wait
+        sources = _json([list(expression) for expression in expressions], "the expressions")
+        return self._evaluate(sources, rows, limits, wait, deadline)
+
+    def _evaluate(
+        self, sources: bytes, rows: Sequence[Sequence[Sequence[Any]]], limits: Limits, wait: float, deadline: float | None
+    ) -> list[list[Any] | ScriptError]:
+        packed = _json(rows, "the values")
+        if len(packed) > BATCH and len(rows) > 1:
+            half = len(rows) // 2
+            if deadline is None:
+                deadline = time.monotonic() + wait + limits.timeout
+            return [
+                *self._evaluate(sources, rows[:half], limits, wait, deadline),
+                *self._evaluate(sources, rows[half:], limits, wait, deadline),
+            ]
+        parts = [b"evaluate", sources, packed, *_chances()]
+        _, answer = self._call(parts, limits, "the expression", len(packed), wait, deadline)
+        results: list[Any] = orjson.loads(b"".join(answer))
+        return [ScriptError(_row_message(row, limits)) if isinstance(row, str) else row for row in results]
+
+    def check(self, chunks: Sequence[Chunk]) -> list[tuple[int | None, str] | None]:
+        """Compile, and only that: for each source None, or the line (None when Lua names none) and Lua's message.
+
+        Raises `OutOfTime` when that takes more than 10 s, `ScriptError` and `Unavailable` as `run` does.
+        """
+        if not chunks:
+            return []
+        packed = b"".join(_sized(text) for chunk in chunks for text in (chunk.kind, chunk.source))
+        limits = Limits(CHECK_MB + 10 * len(packed) // MB, CHECK_SECONDS)
+        _, answer = self._call([b"check", packed], limits, "the check of the source", 0, None, None)
+        return _verdicts(b"".join(answer))
+
+    def names(self) -> frozenset[str]:
+        """The global names that an expression can use."""
+        return NAMES
+
+    def close(self) -> None:
+        """End all processes. Calls under way and later ones raise `Unavailable`. May be called again."""
+        self._close()
+
+    def stats(self) -> dict[str, int]:
+        """Processes now (`alive idle busy starting`) and so far (`spawned killed failed`)."""
+        return self._pool.stats()
+
+    def _call(
+        self, parts: list[bytes], limits: Limits, what: str, input_size: int, wait: float | None, deadline: float | None
+    ) -> tuple[bytes, list[bytes]]:
+        """The log and the pieces of the answer."""
+        asked = max(limits.timeout, 0.001)
+        if wait is None:
+            wait = limits.timeout + 1
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise OutOfTime("no time was left to run it")
+        try:
+            status, record, *answer = self._pool.call(parts, limits.memory_mb * MB, asked, wait=wait, deadline=deadline)
+        except Late:
+            raise OutOfTime(_late(what, asked, left)) from None
+        except Gone as gone:
+            if ended_by_timer(gone.status):
+                raise OutOfTime(_late(what, asked, left)) from None
+            raise ScriptError(f"the Lua process was killed ({gone}) while {what} ran") from None
+        if status == b"ok":
+            return record, answer
+        if status == b"memory":
+            raise ScriptError(_needs_memory(what, limits, answer[0] == b"input", input_size))
+        raise ScriptFailed(answer[0].decode(errors="replace"), _lines(record))
+
+
+def _late(what: str, timeout: float, left: float | None) -> str:
+    if left is not None and left < timeout:
+        return f"{what} ran longer than the {left:.3g} s that were left"
+    return f"{what} ran longer than {timeout:g} s (timeout)"
+
+
+def _needs_memory(what: str, limits: Limits, at_input: bool, size: int) -> str:
+    if at_input:
+        return f"the input, {size / MB:.1f} MB as JSON, does not fit: it needs more than {limits.memory_mb} MB (memory_mb)"
+    return f"{what} needs more than {limits.memory_mb} MB (memory_mb)"
+
+
+def _row_message(message: str, limits: Limits) -> str:
+    return _needs_memory("the expression", limits, False, 0) if message == "not enough memory" else message
+
+
+def _chances() -> tuple[bytes, bytes]:
+    """The time in milliseconds, and randomness that scripts cannot guess."""
+    return str(time.time_ns() // 1_000_000).encode(), os.urandom(48)
+
+
+def _json(value: Any, what: str) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        raise ScriptError(f"{what} cannot be written as JSON: {error}") from error
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ScriptError(f"{what} is not valid text: {error.reason}") from error
+
+
+def _sized(text: str) -> bytes:
+    """The text with its length before it, as `string.unpack("<s4")` reads it."""
+    data = text.encode(errors="replace")
+    return len(data).to_bytes(4, "little") + data
+
+
+def _lines(record: bytes) -> list[str]:
+    lines, at = [], 0
+    while at < len(record):
+        size = int.from_bytes(record[at : at + 4], "little")
+        lines.append(record[at + 4 : at + 4 + size].decode(errors="replace"))
+        at += 4 + size
+    return lines
+
+
+def _verdicts(answer: bytes) -> list[tuple[int | None, str] | None]:
+    verdicts: list[tuple[int | None, str] | None] = []
+    at = 0
+    while at < len(answer):
+        if answer[at] == 0:
+            verdicts.append(None)
+            at += 1
+            continue
+        line = int.from_bytes(answer[at + 1 : at + 5], "little")
+        size = int.from_bytes(answer[at + 5 : at + 9], "little")
+        verdicts.append((line or None, answer[at + 9 : at + 9 + size].decode(errors="replace")))
+        at += 9 + size
+    return verdicts

@@ -1,0 +1,140 @@
+"""Every setting: its name, default and help. This is the only module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from mechaway_core.errors import Invalid
+
+PREFIX = "MECHAWAY_"
+
+
+def setting(help: str, default: Any, *, least: float | None = None, most: float | None = None, secret: bool = False) -> Any:
+    """Declare one setting. Numbers are refused outside `least`…`most`; a `secret` value is never printed."""
+    return field(default=default, metadata={"help": help, "least": least, "most": most, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings, typed and checked. `Settings()` holds the defaults, `Settings.load()` reads the environment."""
+
+    host: str = setting("Address to listen on. Anything but loopback needs an API token.", "127.0.0.1")
+    port: int = setting("Port to listen on; 0 takes a free one.", 3004, least=0, most=65535)
+    data_dir: Path = setting("Folder that holds a folder for each project.", Path("data"))
+    workers: int = setting("Server processes.", 1, least=1, most=64)
+    api_token: str = setting("Bearer token that /api and /docs ask for. Empty: none, loopback only.", "", secret=True)
+    grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
+
+    max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
+    run_timeout: float = setting(
+        "Seconds a run may take when its workflow does not say (settings.timeout).", 300.0, least=0.001, most=86400
+    )
+    front_door_timeout: float = setting("Seconds before whatever stands in front of webhooks gives up; 0: never.", 0.0, least=0, most=86400)
+    max_runs: int = setting("Runs at the same time in one process; more wait in line.", 32, least=1, most=1024)
+    max_waiting: int = setting("Runs that may wait in line in one process; more are answered 503.", 1000, least=0, most=1_000_000)
+    max_branches: int = setting("Threads of one process that help with branches that can run side by side.", 8, least=0, most=256)
+    record_items: int = setting("Items of each input and output that the record of a run shows.", 100, least=0, most=1_000_000)
+
+    lua_memory_mb: int = setting("Memory of one Lua execution, in MB, when the node does not say (memory_mb).", 16, least=1, most=4096)
+    lua_memory_mb_max: int = setting("The most a node may ask for with memory_mb.", 256, least=1, most=4096)
+    lua_timeout: float = setting("Seconds one Lua execution may take when the node does not say (timeout).", 5.0, least=0.001, most=3600)
+    lua_timeout_max: float = setting("The most a node may ask for with timeout.", 60.0, least=0.001, most=3600)
+    lua_workers: int = setting("Lua processes of one server process; 0: one per CPU, at least 2. One more stands by.", 0, least=0, most=256)
+
+    sync: Literal["full", "normal"] = setting(
+        "full: what was answered survives loss of power. normal: it survives a crash of Mechaway, and is faster.", "full"
+    )
+    busy_timeout: float = setting("Seconds to wait for a database that another process holds.", 5.0, least=0, most=600)
+    sql_timeout: float = setting("Seconds one SQL statement of a node may take.", 5.0, least=0.001, most=3600)
+    sql_max_rows: int = setting("Rows one SQL statement may return.", 10_000, least=1, most=10_000_000)
+    sql_max_mb: float = setting("Size of what one SQL statement may return, and of its largest value, in MB.", 16.0, least=0.001, most=1024)
+    tables_max_mb: int = setting("Largest size of the tables of one project, in MB.", 1024, least=1, most=1_000_000)
+
+    max_plans: int = setting("Compiled workflows one process keeps.", 1000, least=1, most=1_000_000)
+    max_open_projects: int = setting("Projects whose databases one process keeps open.", 64, least=1, most=10_000)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """The settings of the environment, with `given` (from the command line, None meaning "not given") above them.
+
+        Raises `Invalid` naming every variable whose value cannot be used.
+        """
+        environ = os.environ if environ is None else environ
+        known = {f.name: f for f in fields(cls)}
+        hints = get_type_hints(cls)
+        values, wrong = {}, []
+        for name, declared in known.items():
+            raw = given.get(name)
+            source = f"--{name.replace('_', '-')}"
+            if raw is None:
+                source = variable(name)
+                raw = environ.get(source)
+            if raw is None or raw == "":
+                continue
+            try:
+                values[name] = _parse(str(raw), hints[name], declared)
+            except ValueError as error:
+                wrong.append(f"{source} {error}")
+        if wrong:
+            raise Invalid("; ".join(wrong))
+        return cls(**values)
+
+    def child_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """An environment from which `load` reads these very settings again; for worker processes."""
+        environ = dict(os.environ if base is None else base)
+        for f in fields(self):
+            environ[variable(f.name)] = str(getattr(self, f.name))
+        return environ
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Name, value, default and help of every setting, for people and for `--json`. Secret values are hidden."""
+        rows = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            shown = ("(set)" if value else "") if f.metadata["secret"] else _plain(value)
+            default = _plain(f.default) if f.default is not MISSING else None
+            rows.append({"name": variable(f.name), "value": shown, "default": default, "help": f.metadata["help"]})
+        return rows
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def user_cpus() -> int:
+    """CPUs this process may use; a container's limit counts where the kernel tells."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def _parse(raw: str, kind: Any, declared: Field[Any]) -> Any:
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if raw.lower() not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {raw!r}")
+        return raw.lower()
+    if kind is str:
+        return raw
+    if kind is Path:
+        if "\0" in raw:
+            raise ValueError("must be a path without NUL characters")
+        return Path(raw)
+    try:
+        number = kind(raw)
+    except ValueError:
+        raise ValueError(f"must be {'a whole number' if kind is int else 'a number'}, not {raw!r}") from None
+    least, most = declared.metadata["least"], declared.metadata["most"]
+    if not least <= number <= most:
+        raise ValueError(f"must be between {least:g} and {most:g}, not {raw}")
+    return number
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,354 @@
+"""Everything under `/api`, `/docs` and `/openapi.json`: FastAPI, one sentence per route. The thinking is in `app.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from mechaway_core import __version__, jsontext
+from mechaway_core.app import DEFAULT_PROJECT, App, Saved, node_types
+from mechaway_core.errors import Invalid, Malformed, MechawayError, NotFound, Problem
+from mechaway_core.storage import Entry
+from mechaway_core.web import problems
+from mechaway_core.web.problems import Answer
+from mechaway_core.web.threads import Threads
+from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape
+
+_ABOUT = """Workflows as JSON documents: save them, run them, look at what they hold.
+
+Every route also exists under `/p/{project}`; without that prefix it means the project `default`. Every error is
+`application/problem+json` with `type`, `title`, `status`, `detail` and, where they apply, `errors`, `run_id` and `node_id`."""
+
+_PROBLEM = {
+    "description": "A problem, told in one sentence.",
+    "content": {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+_DOCUMENT = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"type": "object", "properties": {"workflow": {"$ref": "#/components/schemas/Workflow"}}, "required": ["workflow"]},
+                        {"$ref": "#/components/schemas/Workflow"},
+                    ]
+                }
+            }
+        },
+    }
+}
+
+
+def _json_body(schema: dict[str, Any], required: bool = True) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+_RUN_BODY = _json_body(
+    {
+        "type": "object",
+        "properties": {
+            "node": {"type": "string", "description": "The trigger to start at; the first when left out."},
+            "items": {"type": "array", "items": {}, "description": "What the trigger gives; one empty object when left out."},
+        },
+        "additionalProperties": False,
+    },
+    required=False,
+)
+_PROJECT_BODY = _json_body(
+    {"type": "object", "properties": {"slug": {"type": "string"}}, "required": ["slug"], "additionalProperties": False}
+)
+
+WorkflowId = Annotated[str, Path(description="The id of a workflow.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most to list.")]
+IfMatch = Annotated[str | None, Header(description="Only when the workflow still has this ETag.")]
+IfNoneMatch = Annotated[str | None, Header(description="Only when the workflow has another ETag.")]
+
+
+def _project(request: Request) -> str:
+    return str(request.path_params.get("project", DEFAULT_PROJECT))
+
+
+Project = Annotated[str, Depends(_project)]
+
+
+def make_api(app: App, threads: Threads) -> FastAPI:
+    """The API over an app. `threads` are those that runs happen in."""
+    api = FastAPI(
+        title="Mechaway",
+        version=__version__,
+        description=_ABOUT,
+        servers=[
+            {"url": "/", "description": "The project default"},
+            {"url": "/p/{project}", "description": "Another project", "variables": {"project": {"default": DEFAULT_PROJECT}}},
+        ],
+        responses={"default": _PROBLEM},
+        redirect_slashes=False,
+    )
+    router = _routes(app, threads)
+    api.include_router(router, prefix="/api")
+    api.include_router(router, prefix="/p/{project}/api", include_in_schema=False)
+    api.add_exception_handler(MechawayError, _failed)
+    api.add_exception_handler(Exception, _failed)
+    api.add_exception_handler(HTTPException, _refused)
+    api.add_exception_handler(RequestValidationError, _unfit)
+    _describe(api)
+    return api
+
+
+def _routes(app: App, threads: Threads) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/workflows", status_code=201, tags=["workflows"], openapi_extra=_DOCUMENT)
+    async def create_workflow(project: Project, request: Request) -> Response:
+        """Save a new workflow."""
+        document = await _document(request)
+        saved = await run_in_threadpool(app.create, project, document)
+        where = f"{str(request.url.path).rstrip('/')}/{saved.entry.document['id']}"
+        return _saved(saved, 201, "created", {"location": where})
+
+    @router.get("/workflows", tags=["workflows"])
+    async def list_workflows(project: Project, limit: Limit = 100, cursor: str = "") -> Response:
+        """The workflows of a project in the order of their ids; `cursor` is what the page before gave as `next`."""
+        found = await run_in_threadpool(app.find, project, cursor, limit + 1)
+        page = found[:limit]
+        return _json({"workflows": page, "next": page[-1]["id"] if len(found) > limit else None})
+
+    @router.get("/workflows/{workflow_id}", tags=["workflows"])
+    async def get_workflow(project: Project, workflow_id: WorkflowId, if_none_match: IfNoneMatch = None) -> Response:
+        """The document of a workflow, in canonical form."""
+        entry = await run_in_threadpool(app.get, project, workflow_id)
+        if entry.etag in (_tags(if_none_match) or ()):
+            return Response(status_code=304, headers={"etag": entry.etag})
+        return _entry(entry)
+
+    @router.put("/workflows/{workflow_id}", tags=["workflows"], openapi_extra=_DOCUMENT)
+    async def update_workflow(project: Project, workflow_id: WorkflowId, request: Request, if_match: IfMatch = None) -> Response:
+        """Save a new version of a workflow; the id in the address wins over the one in the document."""
+        document = await _document(request)
+        saved = await run_in_threadpool(app.update, project, workflow_id, document, _tags(if_match))
+        return _saved(saved, 200, "updated")
+
+    @router.delete("/workflows/{workflow_id}", tags=["workflows"])
+    async def delete_workflow(project: Project, workflow_id: WorkflowId, if_match: IfMatch = None) -> Response:
+        """Delete a workflow with its history."""
+        await run_in_threadpool(app.delete, project, workflow_id, _tags(if_match))
+        return _json({"message": f'workflow "{workflow_id}" deleted'})
+
+    @router.get("/workflows/{workflow_id}/versions", tags=["workflows"])
+    async def list_versions(project: Project, workflow_id: WorkflowId, limit: Limit = 100, before: int | None = None) -> Response:
+        """The versions of a workflow, newest first; `before` lists those below a number."""
+        return _json({"versions": await run_in_threadpool(app.versions, project, workflow_id, before, limit)})
+
+    @router.get("/workflows/{workflow_id}/versions/{number}", tags=["workflows"])
+    async def get_version(project: Project, workflow_id: WorkflowId, number: int) -> Response:
+        """The document of one version."""
+        entry = await run_in_threadpool(app.version, project, workflow_id, number)
+        return _json(entry.document)
+
+    @router.post("/workflows/{workflow_id}/versions/{number}/restore", tags=["workflows"])
+    async def restore_version(project: Project, workflow_id: WorkflowId, number: int) -> Response:
+        """Save an old version again as the newest."""
+        saved = await run_in_threadpool(app.restore, project, workflow_id, number)
+        return _saved(saved, 200, f"version {number} restored")
+
+    @router.post("/workflows/{workflow_id}/run", tags=["runs"], openapi_extra=_RUN_BODY)
+    async def run_workflow(project: Project, workflow_id: WorkflowId, request: Request) -> Response:
+        """Run a workflow by hand and wait for its end; answers the record of the run, whether it succeeded or not."""
+        wish = await _object(request, ("node", "items"), needed=False)
+        node = wish.get("node")
+        if node is not None and not isinstance(node, str):
+            raise Invalid("node must be the id of a trigger")
+        most = app.settings.record_items
+        record = await threads.run(lambda: app.start(project, workflow_id, node, wish.get("items")).as_json(most))
+        return _json(record, headers={"mechaway-run-id": record["run_id"]})
+
+    @router.post("/validate", tags=["workflows"], openapi_extra=_DOCUMENT)
+    async def validate(request: Request) -> Response:
+        """Everything that is wrong with a document, and what there is to warn of, without saving it."""
+        errors, warnings = await run_in_threadpool(app.validate, await _document(request))
+        return _json({"errors": problems.problems(errors), "warnings": problems.problems(warnings)})
+
+    @router.get("/node-types", tags=["nodes"])
+    async def list_node_types() -> Response:
+        """Every node type with its help, its exits and the JSON Schema of its params."""
+        return _json({"node_types": await run_in_threadpool(node_types)})
+
+    @router.get("/tables", tags=["tables"])
+    async def list_tables(project: Project) -> Response:
+        """The tables of a project."""
+        found = await run_in_threadpool(app.tables, project)
+        return _json(
+            {"tables": [{"name": t.name, "columns": [{"name": c.name, "type": c.type} for c in t.columns], "rows": t.rows} for t in found]}
+        )
+
+    @router.get("/tables/{table}/rows", tags=["tables"])
+    async def list_rows(project: Project, table: str, limit: Limit = 100, cursor: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """Rows of a table in the order they were made; `cursor` is what the page before gave as `next`."""
+        page = await run_in_threadpool(app.rows, project, table, cursor, limit)
+        return _json({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
+
+    @router.get("/projects", tags=["projects"])
+    async def list_projects() -> Response:
+        """Every project."""
+        return _json({"projects": [{"slug": slug} for slug in await run_in_threadpool(app.projects.list)]})
+
+    @router.post("/projects", status_code=201, tags=["projects"], openapi_extra=_PROJECT_BODY)
+    async def create_project(request: Request) -> Response:
+        """Make a project."""
+        wish = await _object(request, ("slug",))
+        slug = wish.get("slug")
+        if not isinstance(slug, str):
+            raise Invalid("slug must be a text", [Problem("/slug", "slug is missing or not a text")])
+        await run_in_threadpool(app.create_project, slug)
+        return _json({"slug": slug, "message": f'project "{slug}" created'}, 201, {"location": f"/p/{slug}/api/workflows"})
+
+    @router.get("/projects/{slug}", tags=["projects"])
+    async def get_project(slug: str) -> Response:
+        """One project."""
+        if not await run_in_threadpool(app.projects.exists, slug):
+            raise NotFound(f'there is no project "{slug[:80]}"')
+        return _json({"slug": slug})
+
+    @router.delete("/projects/{slug}", tags=["projects"])
+    async def delete_project(slug: str) -> Response:
+        """Delete a project with its workflows and tables."""
+        await run_in_threadpool(app.delete_project, slug)
+        return _json({"message": f'project "{slug}" deleted'})
+
+    return router
+
+
+# -- what comes in
+
+
+async def _document(request: Request) -> Any:
+    """The document in a body, bare or under `workflow`."""
+    body = jsontext.decode(await request.body(), "the body")
+    if isinstance(body, dict) and "workflow" in body and "nodes" not in body:
+        unknown = [name for name in body if name != "workflow"]
+        if unknown:
+            raise Invalid(f'"{unknown[0]}" is not a known field beside workflow')
+        return body["workflow"]
+    return body
+
+
+async def _object(request: Request, known: tuple[str, ...], *, needed: bool = True) -> dict[str, Any]:
+    """An object with no other than the known fields."""
+    raw = await request.body()
+    if not raw and not needed:
+        return {}
+    body = jsontext.decode(raw, "the body")
+    if not isinstance(body, dict):
+        raise Malformed(f"the body must be an object with {', '.join(known)}")
+    for name in body:
+        if name not in known:
+            raise Invalid(
+                f'"{name[:80]}" is not a known field; known here: {", ".join(known)}', [Problem(f"/{name[:80]}", "unknown field")]
+            )
+    return body
+
+
+def _tags(header: str | None) -> frozenset[str] | None:
+    """The entity tags of If-Match or If-None-Match (RFC 9110, section 13.1); None for none and for `*`."""
+    if header is None or header.strip() == "*":
+        return None
+    return frozenset(tag.strip() for tag in header.split(","))
+
+
+# -- what goes out
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(jsontext.encode(value), status, headers, "application/json")
+
+
+def _entry(entry: Entry) -> Response:
+    return _json(entry.document, headers={"etag": entry.etag})
+
+
+def _saved(saved: Saved, status: int, done: str, headers: dict[str, str] | None = None) -> Response:
+    entry = saved.entry
+    body: dict[str, Any] = {
+        "id": entry.document["id"],
+        "message": f'workflow "{entry.document["id"]}" {done}',
+        "version": entry.version,
+    }
+    if saved.warnings:
+        body["warnings"] = problems.problems(saved.warnings)
+    return _json(body, status, {**(headers or {}), "etag": entry.etag})
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return _response(problems.answer(error))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {404: f"there is nothing at {request.url.path[:200]}", 405: f"{request.url.path[:200]} does not answer {request.method}"}
+    return _response(problems.problem(error.status_code, details.get(error.status_code, str(error.detail)), error.headers))
+
+
+async def _unfit(_: Request, error: Exception) -> Response:
+    """A path or query parameter of the wrong shape."""
+    assert isinstance(error, RequestValidationError)
+    found = [{"pointer": "/" + "/".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in error.errors()]
+    first = found[0]
+    return _response(problems.problem(422, f"{first['pointer'].rsplit('/', 1)[-1]}: {first['message']}", errors=found))
+
+
+# -- the description
+
+
+def _describe(api: FastAPI) -> None:
+    """Add the schemas of documents and problems, which no route declares by its signature, to the OpenAPI document."""
+    plain = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            described = plain()
+            schemas = described.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(_schemas())
+            api.openapi_schema = described
+        return api.openapi_schema
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _schemas() -> dict[str, Any]:
+    workflow = WorkflowShape.model_json_schema(ref_template="#/components/schemas/{model}")
+    node = NodeShape.model_json_schema(ref_template="#/components/schemas/{model}")
+    edge = EdgeShape.model_json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
+    schemas = {**workflow.pop("$defs", {}), **node.pop("$defs", {}), **edge.pop("$defs", {})}
+    workflow["properties"]["nodes"]["items"] = {"$ref": "#/components/schemas/Node"}
+    workflow["properties"]["edges"]["items"] = {"$ref": "#/components/schemas/Edge"}
+    schemas |= {"Workflow": workflow, "Node": node, "Edge": edge}
+    schemas["Problem"] = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string", "format": "uri"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string", "description": "One sentence: what is wrong and what to do."},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["pointer", "message"],
+                    "properties": {"pointer": {"type": "string"}, "node": {"type": "string"}, "message": {"type": "string"}},
+                },
+            },
+            "run_id": {"type": "string"},
+            "node_id": {"type": "string"},
+        },
+    }
+    return schemas

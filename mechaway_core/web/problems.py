@@ -1,0 +1,103 @@
+"""The one place where errors become statuses: `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from mechaway_core import jsontext
+from mechaway_core.errors import (
+    Conflict,
+    Invalid,
+    Malformed,
+    MechawayError,
+    NodeError,
+    NotAllowed,
+    NotFound,
+    OutOfTime,
+    Problem,
+    Stale,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from mechaway_core.record import Run
+
+log = logging.getLogger("mechaway.web")
+
+CONTENT_TYPE = "application/problem+json"
+
+# The first class that fits counts, so narrower ones stand before wider ones.
+_STATUSES: tuple[tuple[type[MechawayError], int], ...] = (
+    (Stale, 412),
+    (Conflict, 409),
+    (Malformed, 400),
+    (Unauthorized, 401),
+    (NotFound, 404),
+    (NotAllowed, 405),
+    (TooLarge, 413),
+    (Unsupported, 415),
+    (Invalid, 422),
+    (OutOfTime, 504),
+    (NodeError, 422),
+    (Unavailable, 503),
+)
+
+_FAILED = {"timeout": 504, "cancelled": 503, "unavailable": 503, "internal": 500}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, ready to be sent. Header names are in lower case."""
+
+    status: int
+    body: bytes
+    content_type: str | None = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer(error: Exception) -> Answer:
+    """The answer to whoever caused an error. What nobody expected is logged, and told without its inside."""
+    if not isinstance(error, MechawayError):
+        log.error("a request failed unexpectedly", exc_info=error)
+        return problem(500, "Mechaway failed unexpectedly; the server's log says more")
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    headers: dict[str, str] = {}
+    if isinstance(error, NotAllowed):
+        headers["allow"] = ", ".join(error.allow)
+    elif isinstance(error, Unauthorized):
+        headers["www-authenticate"] = 'Bearer realm="mechaway"'
+    elif isinstance(error, Unavailable):
+        headers["retry-after"] = "1"
+    extra: dict[str, Any] = {"errors": problems(error.problems)} if isinstance(error, Invalid) and error.problems else {}
+    return problem(status, str(error), headers, **extra)
+
+
+def failed_run(run: Run) -> Answer:
+    """The answer of a webhook whose run did not succeed."""
+    failure = run.failure
+    assert failure is not None
+    status = 504 if run.status == "timed_out" else _FAILED.get(failure.kind, 422) if failure.kind != "timeout" else 422
+    extra: dict[str, Any] = {"run_id": run.info.id}
+    if failure.node is not None:
+        extra["node_id"] = failure.node
+    headers = {"mechaway-run-id": run.info.id}
+    if status == 503:
+        headers["retry-after"] = "1"
+    return problem(status, failure.message, headers, **extra)
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> Answer:
+    """A problem document."""
+    title = HTTPStatus(status).phrase
+    document = {"type": f"urn:mechaway:problem:{title.lower().replace(' ', '-')}", "title": title, "status": status, "detail": detail}
+    return Answer(status, jsontext.encode(document | extra), CONTENT_TYPE, headers or {})
+
+
+def problems(found: tuple[Problem, ...]) -> list[dict[str, Any]]:
+    """Problems as JSON: pointer, node (when it concerns one) and message."""
+    return [{"pointer": one.pointer, **({"node": one.node} if one.node is not None else {}), "message": one.message} for one in found]
