@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help dev test check format bench lock clean
+.PHONY: help dev test check format docs bench lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,10 @@ check: $(VENV)/.dev ## Formatting, lint and types
 format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.run ## Renew the pages that are made from the code
+	$(BIN)/python -m mechaway_core.nodes.docs > docs/nodes.md
+	$(BIN)/python -m mechaway_core.settings > docs/settings.md
 
 bench: $(VENV)/.dev ## Measure, side by side with a floor (ARGS="--seconds 5")
 	$(BIN)/python -m bench $(ARGS)

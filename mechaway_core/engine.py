@@ -204,13 +204,13 @@ class _Walk:
         """The items of the live parents, in the order of the edges; None when no edge is live."""
         outputs = self.outputs
         if len(step.parents) == 1:
-            parent, exit = step.parents[0]
+            parent, name = step.parents[0]
             exits = outputs.get(parent)
-            return None if exits is None else exits.get(exit)
+            return None if exits is None else exits.get(name)
         gathered: Items | None = None
-        for parent, exit in step.parents:
+        for parent, name in step.parents:
             exits = outputs.get(parent)
-            items = None if exits is None else exits.get(exit)
+            items = None if exits is None else exits.get(name)
             if items is not None:
                 gathered = list(items) if gathered is None else gathered + items
         return gathered
@@ -318,7 +318,7 @@ class _Attempts:
         node = self.step.node
         exits = self._each(node, items) if isinstance(node, ItemNode) else self._whole(items)
         if self.step.outputs is not None:
-            exits = {exit: given if exit == ERROR else self._shape(given) for exit, given in exits.items()}
+            exits = {name: given if name == ERROR else self._shape(given) for name, given in exits.items()}
         return exits
 
     def _whole(self, items: Items) -> Exits:
@@ -338,11 +338,7 @@ class _Attempts:
                 return self._on_error([values], [{"error": {**values.as_json(), "item": item}} for item in items], [], True)
             pins = values
         for item, inputs in zip(items, pins, strict=True):
-            answer: Items | Failure
-            if isinstance(inputs, ScriptError):
-                answer = self._failure(inputs)
-            else:
-                answer = self._try(_item_job(node, item, inputs))
+            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(_item_job(node, item, inputs))
             if isinstance(answer, Failure):
                 shown = {"error": {**answer.as_json(), "item": item}}
                 failures.append(answer)

@@ -28,7 +28,7 @@ RUN_FIELDS = ("id", "workflow_id", "project", "started_at", "trigger")
 _KEY = r"\.[A-Za-z_]\w*|\[\d{1,9}\]|\[\"(?:[^\"\\]|\\.)*\"\]|\['(?:[^'\\]|\\.)*'\]"
 # On its own a path may hold hyphens ($headers.content-type); inside Lua a hyphen is a minus, except after $headers and $node,
 # whose keys commonly have them.
-_HYPHENED = r"\.[A-Za-z_][\w\-]*|" + _KEY
+_HYPHENED = r"\.[A-Za-z_]\w*(?:-[A-Za-z_]\w*)*|" + _KEY
 _WHOLE = re.compile(rf"\$(\w+)((?:{_HYPHENED})*)", re.ASCII)
 _INSIDE = re.compile(rf"\$(?:(headers|node)((?:{_HYPHENED})*)|(\w+)((?:{_KEY})*))", re.ASCII)
 _PART = re.compile(rf"{_HYPHENED}", re.ASCII)
@@ -110,7 +110,7 @@ def parse(text: Any, name: str = "expression") -> Pin:
             return Literal(orjson.loads(source))
         except orjson.JSONDecodeError:
             pass
-    if _BARE_WORD.fullmatch(source) and source not in NAMES:
+    if _BARE_WORD.fullmatch(source) and source not in NAMES and source != "nil":
         hint = did_you_mean(source, NAMES).removesuffix("?")
         near = f"{hint}, or" if hint else "; did you mean"
         raise Malformed(f'"{source}" is neither JSON nor a name that Lua knows{near} the string "\\"{source}\\""?')

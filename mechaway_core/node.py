@@ -36,13 +36,13 @@ MAIN = "main"
 ERROR = "error"
 
 
-def param(help: str, default: Any = MISSING, *, default_factory: Any = MISSING, template: bool = False, literal: bool = False) -> Any:
+def param(about: str, default: Any = MISSING, *, default_factory: Any = MISSING, template: bool = False, literal: bool = False) -> Any:
     """Declare one param of a node. Without a default it is required.
 
     `template`: the strings in it may contain `{{ expression }}`; the node reads them through `ctx.render`.
     `literal`: `null` is a value of its own here, not another way to leave the param out.
     """
-    metadata = {"help": help, "template": template, "literal": literal}
+    metadata = {"help": about, "template": template, "literal": literal}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 

@@ -6,7 +6,7 @@ A record holds references to the items themselves; only `as_json` copies, and it
 from __future__ import annotations
 
 import os
-import time
+import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -128,16 +128,24 @@ def new_run_id(now: float) -> str:
     milliseconds = now * 1000
     whole = int(milliseconds)
     fraction = int((milliseconds - whole) * 4096)
-    chance = int.from_bytes(os.urandom(8)) >> 2
+    chance = _chance()
     text = f"{whole & 0xFFFFFFFFFFFF:012x}7{fraction:03x}{(0b10 << 62) | chance:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+_chances = struct.iter_unpack("Q", b"")
+
+
+def _chance() -> int:
+    """62 bits of the system's randomness, drawn from it a page at a time: a call each would give up the interpreter's lock each time."""
+    global _chances
+    drawn = next(_chances, None)
+    while drawn is None:  # another thread may use a fresh page up before this one gets its turn
+        _chances = struct.iter_unpack("Q", os.urandom(4096))
+        drawn = next(_chances, None)
+    return int(drawn[0]) >> 2
+
+
 def iso(moment: float) -> str:
     """Seconds since 1970 as ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{int(moment * 1000) % 1000:03d}Z"
-
-
-def now() -> float:
-    """The time of records: seconds since 1970."""
-    return time.time()
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -13,9 +14,9 @@ from mechaway_core.errors import Invalid
 PREFIX = "MECHAWAY_"
 
 
-def setting(help: str, default: Any, *, least: float | None = None, most: float | None = None, secret: bool = False) -> Any:
+def setting(about: str, default: Any, *, least: float | None = None, most: float | None = None, secret: bool = False) -> Any:
     """Declare one setting. Numbers are refused outside `least`…`most`; a `secret` value is never printed."""
-    return field(default=default, metadata={"help": help, "least": least, "most": most, "secret": secret})
+    return field(default=default, metadata={"help": about, "least": least, "most": most, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,22 @@ class Settings:
         return rows
 
 
+def markdown() -> str:
+    """`docs/settings.md` from the settings themselves: `python -m mechaway_core.settings > docs/settings.md`."""
+    lines = [_HEAD, "| variable | default | what it is |", "|---|---|---|"]
+    for row in Settings().rows():
+        default = f"`{row['default']}`" if row["default"] != "" else ""
+        lines.append(f"| `{row['name']}` | {default} | {row['help']} |")
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = """# Settings
+
+All settings come from the environment; options of the command line win over it. `mechaway settings` prints them with their values.
+This page is made from the code by `python -m mechaway_core.settings`.
+"""
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
@@ -138,3 +155,7 @@ def _parse(raw: str, kind: Any, declared: Field[Any]) -> Any:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -108,7 +108,10 @@ def fields(raw: bytes, what: str) -> dict[str, Any]:
 
 
 def item_of(body: bytes, content_type: str) -> Item:
-    """The item that a body says: JSON, the fields of a form, or text as `{"body": "…"}`; nothing is `{}`. Raises `Malformed`, `Unsupported`."""
+    """The item that a body says: JSON, the fields of a form, or text as `{"body": "…"}`; nothing is `{}`.
+
+    Raises `Malformed` and `Unsupported`.
+    """
     if not body:
         return {}
     kind, _, rest = content_type.partition(";")

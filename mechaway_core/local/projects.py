@@ -25,4 +25,4 @@ class LocalProjects:
 
     def list(self) -> list[str]:
         """See `Projects.list`."""
-        return self._files.list()
+        return self._files.slugs()

@@ -55,7 +55,7 @@ def _path_problems(path: str) -> Iterator[tuple[str, str]]:
         return
     if any(ord(character) < 33 or character in "?#\\%" or ord(character) == 127 for character in path):
         yield "path", f'"{shorten(path)}" holds a character that a path cannot: no spaces, control characters, ? # % or \\'
-    segments = [segment for segment in path.strip("/").split("/")] if path.strip("/") else []
+    segments = path.strip("/").split("/") if path.strip("/") else []
     if any(segment in ("", ".", "..") for segment in segments):
         yield "path", f'"{shorten(path)}" has an empty segment, "." or ".." in it'
     names = Counter(segment for segment in segments if segment.startswith(":"))

@@ -45,6 +45,8 @@ local NULL = setmetatable({}, {
 })
 local LIST = {__metatable = false}
 local DATA = {__metatable = false} -- the list `data`; its reading and writing of fields is in part 4
+-- Looked up instead of compared: == would call a script's __eq, a table's key never does.
+local IS_NULL, MARKS = {[NULL] = true}, {[LIST] = true, [DATA] = true}
 local listed = setmetatable({}, {__mode = "k"})    -- lists that also have a metatable of the script's own
 local null_keys = setmetatable({}, {__mode = "k"}) -- object → {key = true}
 
@@ -277,12 +279,14 @@ local function place(depth)
   local parts = {root}
   for level = 1, depth do
     local key = path[level]
-    if math_type(key) then
-      parts[level + 1] = format("[%d]", key)
+    if depth > 12 and level > 6 and level <= depth - 3 then
+      if level == 7 then parts[#parts + 1] = "…" end
+    elseif math_type(key) then
+      parts[#parts + 1] = format("[%d]", key)
     elseif find(key, "^[%a_][%w_]*$") and #key <= 100 then
-      parts[level + 1] = "." .. key
+      parts[#parts + 1] = "." .. key
     else
-      parts[level + 1] = format('["%s"]', sub(key, 1, 100))
+      parts[#parts + 1] = format('["%s"]', sub(key, 1, 100))
     end
   end
   return concat(parts)
@@ -504,19 +508,22 @@ end
 
 local function is_list(value)
   local meta = metatable_of(value)
-  return meta and (meta == LIST or meta == DATA or listed[value])
+  return meta and (MARKS[meta] or listed[value])
 end
 
 -- `depth` is the level of this table: 1 for the outermost.
 function encode_table(value, depth)
-  if value == NULL then
+  if IS_NULL[value] then
     n = n + 1
     out[n] = "null"
     return
   end
   if depth > deepest then
-    for level = 1, depth - 1 do
-      if rawequal(stack[level], value) then refuse(depth - 1, "contains itself (a cycle)") end
+    stack[depth] = value
+    for lower = 2, depth do
+      for upper = 1, lower - 1 do
+        if rawequal(stack[upper], stack[lower]) then refuse(lower - 1, "contains itself (a cycle)") end
+      end
     end
     refuse(depth - 1, "is nested deeper than " .. DEEPEST .. " levels")
   end
@@ -702,14 +709,14 @@ end
 local function set_metatable(value, meta)
   if type(value) ~= "table" then blame("setmetatable: a table is needed, not " .. type(value)) end
   if meta ~= nil and type(meta) ~= "table" then blame("setmetatable: the metatable must be a table or nil, not " .. type(meta)) end
-  if value == NULL then blame("null cannot be changed") end
+  if IS_NULL[value] then blame("null cannot be changed") end
   local present = metatable_of(value)
-  if present == DATA then blame("the metatable of data cannot be changed") end
+  if rawequal(present, DATA) then blame("the metatable of data cannot be changed") end
   if meta then
     if rawget(meta, "__gc") ~= nil then blame("setmetatable: __gc (a finaliser) is not available here") end
-    if meta == NULL then blame("null cannot be a metatable") end
+    if IS_NULL[meta] then blame("null cannot be a metatable") end
   end
-  if present == LIST then
+  if rawequal(present, LIST) then
     if meta == nil then return value end
     listed[value] = true
     return replace_metatable(value, meta)
@@ -722,7 +729,7 @@ end
 local function get_metatable(value)
   if type(value) ~= "table" then return nil end -- those of strings and the like are the host's
   local meta = metatable_of(value)
-  if not meta or value == NULL or meta == LIST or meta == DATA then return nil end
+  if not meta or IS_NULL[value] or MARKS[meta] then return nil end
   local shown = rawget(meta, "__metatable")
   if shown ~= nil then return shown end
   return meta
@@ -730,7 +737,7 @@ end
 
 local function raw_set(value, key, new)
   if type(value) ~= "table" then blame("rawset: a table is needed, not " .. type(value)) end
-  if value == NULL then blame("null cannot be changed") end
+  if IS_NULL[value] then blame("null cannot be changed") end
   if key == nil then blame("rawset: the index is nil") end
   if key ~= key then blame("rawset: the index is NaN") end
   return rawset(value, key, new)
@@ -738,11 +745,11 @@ end
 
 local function array(list)
   if list == nil then list = {} end
-  if type(list) ~= "table" or list == NULL then blame("array: a table is needed, as in array{1, 2}") end
+  if type(list) ~= "table" or IS_NULL[list] then blame("array: a table is needed, as in array{1, 2}") end
   local meta = metatable_of(list)
   if not meta then
     setmetatable(list, LIST)
-  elseif meta ~= LIST and meta ~= DATA then
+  elseif not MARKS[meta] then
     listed[list] = true
   end
   return list
@@ -762,7 +769,7 @@ function DATA.__newindex(data, key, value)
     return
   end
   local first = rawget(data, 1)
-  if type(first) ~= "table" or first == NULL or is_list(first) then
+  if type(first) ~= "table" or IS_NULL[first] or is_list(first) then
     blame(format("data.%s cannot be set: the first item is not an object", tostring(key)))
   end
   rawset(first, key, value)
@@ -866,7 +873,7 @@ local function one_row(row, chunks_of_row, counts, at)
     local arguments = row[e]
     local count = counts[e]
     for i = 1, count do
-      if arguments[i] == NULL then arguments[i] = nil end
+      if IS_NULL[arguments[i]] then arguments[i] = nil end
     end
     local value = chunks_of_row[e](unpack(arguments, 1, count))
     n = n + 1

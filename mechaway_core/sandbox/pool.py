@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from mechaway_core.errors import Unavailable
 from mechaway_core.sandbox.process import Gone, Late, LuaProcess, NotStarted
 
-RECYCLE_AFTER = 5000  # calls
+RECYCLE_AFTER = 5000  # calls. None has been seen to leak; the heap of one that had a large run to do stays large, though
+NO_HURRY = 0.02  # seconds before a process is started that nobody waits for: the call that took the last one shall not feel it
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ class Pool:
         if state.pid != os.getpid():
             state = self._state = _State()
         with state.changed:
-            failures = state.failures
+            failures, announced = state.failures, False
             while not state.closed:
                 process = self._best(state) if len(state.busy) < self._workers else None
                 if process is not None:
@@ -154,6 +155,9 @@ class Pool:
                 state.waiting += 1
                 try:
                     self._keep_ready(state)
+                    if not announced:
+                        announced = True
+                        state.changed.notify_all()  # who starts one may have thought there was no hurry
                     state.changed.wait(left)
                 finally:
                     state.waiting -= 1
@@ -175,15 +179,22 @@ class Pool:
         """Start processes until one stands ready and whoever waits and may have one gets one."""
         wanted = max(1, min(state.waiting, self._workers - len(state.busy)))
         while not state.closed and len(state.idle) + state.starting < wanted and self._count(state) <= self._workers:
+            try:
+                threading.Thread(target=self._start, args=(state,), name="lua-start", daemon=True).start()
+            except RuntimeError as error:  # too many threads, or the program is ending
+                state.failures += 1
+                state.failure = f"no Lua process could be started: {error}"
+                return
             state.starting += 1
             self._counts.spawned += 1
-            threading.Thread(target=self._start, args=(state,), name="lua-start", daemon=True).start()
 
     @staticmethod
     def _count(state: _State) -> int:
         return len(state.idle) + len(state.busy) + state.starting
 
     def _start(self, state: _State) -> None:
+        with state.changed:
+            state.changed.wait_for(lambda: state.waiting or state.closed, NO_HURRY)
         process: LuaProcess | None = None
         failure = ""
         try:
@@ -220,19 +231,18 @@ class Pool:
 
     def _give_back(self, process: LuaProcess) -> None:
         state = self._state
-        if process.leaving or process.calls >= RECYCLE_AFTER or state.closed:
-            self._lost(process)
-            return
+        spent = process.leaving or process.calls >= RECYCLE_AFTER
         with state.changed:
-            state.busy.discard(process)
-            if not state.closed:
+            if not spent and not state.closed:
+                state.busy.discard(process)
                 state.idle.append(process)
                 if state.waiting:
                     state.changed.notify()
                 return
-        process.end()
+        self._lost(process)
 
     def _lost(self, process: LuaProcess) -> None:
+        """See a process off. It counts as at work until it has ended, so that `close` waits for it."""
         state = self._state
         process.end()
         with state.changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import select
 import signal
@@ -28,7 +29,10 @@ class Gone(Exception):
 
 
 class NotStarted(Exception):
-    """The process was gone before the call reached it, so nothing of the call has happened."""
+    """The process was gone before it read the call, so nothing of the call has happened.
+
+    Linux tells by ECONNRESET that something sent was never read. Elsewhere a process that dies in the very moment it is called is `Gone`.
+    """
 
 
 class Late(Exception):
@@ -137,6 +141,9 @@ class LuaProcess:
                 piece = self._socket.recv(max(65536, min(least - have, 1 << 20)))
             except BlockingIOError:
                 continue
+            except ConnectionResetError:
+                self.end()
+                raise NotStarted from None
             except OSError:
                 piece = b""
             if not piece:
@@ -184,6 +191,7 @@ def ended_by_timer(status: int) -> bool:
     return status == -int(signal.SIGALRM)
 
 
+@functools.cache
 def _extension() -> str:
     """Where lupa's Lua 5.4 is. It is loaded from there directly: neither `site` nor the rest of lupa is needed for it."""
     package = importlib.util.find_spec("lupa")
@@ -196,8 +204,8 @@ def _extension() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """TZ makes `os.date` and `os.time` UTC; LC_ALL makes sorting and character classes those of bytes. Nothing of ours is passed on."""
-    environment = {"TZ": "UTC", "LC_ALL": "C"}
+    """Nothing of ours. TZ, in the form that needs no file, makes `os.date` and `os.time` UTC; LC_ALL makes text bytes, sorted as bytes."""
+    environment = {"TZ": "UTC0", "LC_ALL": "C"}
     libraries = Path(sys.base_prefix) / "lib"
     if sys.base_prefix != "/usr" and any(libraries.glob("libpython3*")):
         # An interpreter in a place of its own (AWS Lambda's is in /var/lang) may find its library only through this.

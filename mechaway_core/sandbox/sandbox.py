@@ -110,7 +110,7 @@ class Sandbox:
         """Run a script over items; `context` holds the objects `query`, `headers`, `path` and `run`.
 
         `name` is what Lua calls the script in messages that the script itself catches. `wait`: seconds to wait for a free process (default:
-        a little more than `limits.timeout`). `deadline`: a `time.monotonic()` that bounds waiting and running.
+        6, or 1 more than `limits.timeout`). `deadline`: a `time.monotonic()` that bounds waiting and running.
         Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`.
         """
         name = re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
@@ -134,7 +134,7 @@ class Sandbox:
         """
         if not rows or not expressions:
             return [[] for _ in rows]
-        wait = limits.timeout + 1 if wait is None else wait
+        wait = _default_wait(limits) if wait is None else wait
         sources = _json([list(expression) for expression in expressions], "the expressions")
         return self._evaluate(sources, rows, limits, wait, deadline)
 
@@ -185,7 +185,7 @@ class Sandbox:
         """The log and the pieces of the answer."""
         asked = max(limits.timeout, 0.001)
         if wait is None:
-            wait = limits.timeout + 1
+            wait = _default_wait(limits)
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise OutOfTime("no time was left to run it")
@@ -202,6 +202,10 @@ class Sandbox:
         if status == b"memory":
             raise ScriptError(_needs_memory(what, limits, answer[0] == b"input", input_size))
         raise ScriptFailed(answer[0].decode(errors="replace"), _lines(record))
+
+
+def _default_wait(limits: Limits) -> float:
+    return max(limits.timeout, 5.0) + 1.0
 
 
 def _late(what: str, timeout: float, left: float | None) -> str:

@@ -30,7 +30,7 @@ LENGTH = Struct("<Q")
 MB = 1 << 20
 LEAVE_AT = 32 * MB  # taking a runtime of this size apart costs more than a new process, which is also smaller
 TEARDOWN = 2.0  # seconds for taking a runtime apart and making the next one
-HEADROOM = 96 * MB  # address space on top of what a call may need
+HEADROOM = 256 * MB  # address space on top of what a call may need; limits are multiples of it, so that they seldom change
 
 
 def join(parts: list[bytes]) -> bytes:
@@ -105,6 +105,7 @@ def box(extension: str, source: str) -> Any:
     import gc
     from importlib.machinery import ExtensionFileLoader, ModuleSpec
 
+    sys.path.append(os.path.dirname(os.path.dirname(extension)))  # should the extension want the rest of lupa
     loader = ExtensionFileLoader("lupa.lua54", extension)
     lua54: Any = loader.create_module(ModuleSpec("lupa.lua54", loader, origin=extension))
     loader.exec_module(lua54)
@@ -148,24 +149,20 @@ def address_space() -> Any:
     """
     import resource
 
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            used = int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        used = 64 * MB
-    state = {"now": 0}
+    now = 0
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
 
     def limit(memory: int, pushed: int) -> None:
+        nonlocal now
         # Python holds the call and the answer beside Lua, and memory that was freed is not always whole again.
-        need = used + 3 * memory + 4 * pushed + HEADROOM
-        need = (need // (64 * MB) + 1) * 64 * MB
-        if need != state["now"]:
-            try:
-                most = resource.getrlimit(resource.RLIMIT_AS)[1]
-                resource.setrlimit(resource.RLIMIT_AS, (need if most == resource.RLIM_INFINITY else min(need, most), most))
-            except (OSError, ValueError):
-                pass
-            state["now"] = need
+        need = HEADROOM + (3 * memory + 4 * pushed) // HEADROOM * HEADROOM
+        if need == now:
+            return
+        now = need
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (need if most == resource.RLIM_INFINITY else min(need, most), most))
+        except (OSError, ValueError):
+            return  # Lua's own count remains
 
     return limit
 

@@ -41,8 +41,7 @@ class _Ticket:
         self.job = job
         self.deadline = deadline
         self.since = since
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.gate: threading.Lock | None = None  # closed until there is an outcome; the leader of a group needs none
         self.lead = False
         self.settled = False
         self.value: Any = None
@@ -120,7 +119,8 @@ class Database:
             try:
                 return job(session)
             finally:
-                link.execute("COMMIT")
+                if link.connection.in_transaction:  # a failing disk ends it by itself
+                    link.execute("COMMIT")
         except (apsw.Error, OSError) as error:
             raise self._fault(error) from error
         finally:
@@ -184,10 +184,12 @@ class Database:
         ticket = _Ticket(job, deadline, time.monotonic())
         with self._mutex:
             if self._writing:
+                ticket.gate = threading.Lock()
+                ticket.gate.acquire()
                 self._queue.append(ticket)
             else:
                 self._writing = ticket.lead = True
-        if ticket.lead or self._await(ticket):
+        if ticket.lead or (ticket.gate is not None and self._await(ticket, ticket.gate)):
             try:
                 self._lead(ticket)
             finally:
@@ -196,14 +198,14 @@ class Database:
             raise ticket.error
         return cast(T, ticket.value)
 
-    def _await(self, ticket: _Ticket) -> bool:
+    def _await(self, ticket: _Ticket, gate: threading.Lock) -> bool:
         """Wait for the outcome (False), or for the lead (True). Past its deadline a job that has not begun never will."""
         try:
             rest = -1.0 if ticket.deadline is None else max(0.0, ticket.deadline - time.monotonic())
-            if not ticket.gate.acquire(timeout=min(rest, threading.TIMEOUT_MAX)):
+            if not gate.acquire(timeout=min(rest, threading.TIMEOUT_MAX)):
                 if self._withdraw(ticket):
                     raise OutOfTime(f"waited to write the tables of {self.owner} longer than its timeout allows; nothing was saved")
-                ticket.gate.acquire()
+                gate.acquire()
         except BaseException:  # a deadline, or Ctrl-C while waiting
             if not ticket.settled and not self._withdraw(ticket) and ticket.lead:
                 self._pass_on()
@@ -225,7 +227,8 @@ class Database:
             if self._queue:
                 successor = self._queue.popleft()
                 successor.lead = True
-                successor.gate.release()
+                if successor.gate is not None:
+                    successor.gate.release()
             else:
                 self._writing = False
 
@@ -249,7 +252,7 @@ class Database:
                 self._drop_writer()
             for ticket in group:
                 ticket.settled = True
-                if ticket is not first:
+                if ticket is not first and ticket.gate is not None:
                     ticket.gate.release()
         if stopped is not None:
             raise stopped

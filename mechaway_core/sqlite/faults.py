@@ -40,6 +40,8 @@ def translate(error: Exception, path: Path, owner: str, max_mb: int | None = Non
             return Unavailable("there is not enough memory for this statement; nothing was saved")
         case apsw.MismatchError():
             return QueryError("the id of a row must be a whole number, and so must whatever else SQLite wants as one (datatype mismatch)")
+        case apsw.TooBigError() if str(error).startswith("string or blob"):
+            return QueryError("a value is larger than this server allows (MECHAWAY_SQL_MAX_MB)")
         case UnicodeError():
             return QueryError("a text is not valid Unicode")
         case apsw.Error():

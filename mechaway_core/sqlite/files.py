@@ -113,7 +113,7 @@ class ProjectFiles:
         shutil.rmtree(trash, ignore_errors=True)
         return True
 
-    def list(self) -> list[str]:
+    def slugs(self) -> list[str]:
         """Slugs, sorted."""
         try:
             with self._reaching(DEFAULT):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
+import string
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -93,6 +94,7 @@ def _parse(sql: str) -> Parsed:
             if depth == 0 and len(words) < 10_000:
                 words.append(text.upper())
         elif match.lastgroup == "quoted":
+            words = words or [text[:20]]
             if not _closed(text):
                 unclosed = text[0]
         else:
@@ -207,7 +209,7 @@ def _prepare_problem(sql: str, mode: Mode) -> str | None:
         cursor = connection.cursor()
         cursor.exec_trace = lambda _cursor, _sql, _bindings: False  # prepared; that is all we want
         cursor.execute(sql, can_cache=False)
-    except (apsw.BindingsError, apsw.ExecTraceAbort):  # type: ignore[attr-defined]  # has parameters; or was stopped as we asked
+    except (apsw.BindingsError, apsw.ExecTraceAbort):  # it has parameters; or it was stopped as we asked
         return None
     except (apsw.AuthError, apsw.SQLError, apsw.TooBigError) as error:
         return guard.refusal or (f"SQLite: {error}" if _SYNTAX.search(str(error)) else None)
@@ -216,7 +218,7 @@ def _prepare_problem(sql: str, mode: Mode) -> str | None:
     return None
 
 
-_NAMES: dict[int, str] = {code: name for name, code in apsw.mapping_authorizer_function.items() if isinstance(name, str)}  # type: ignore[misc]
+_NAMES = {code: name for code, name in apsw.mapping_authorizer_function.items() if isinstance(code, int)}
 
 # Reading the shape of tables is fine, by statements such as `SELECT * FROM pragma_table_info('t')`.
 _SAFE_PRAGMAS = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"})
@@ -255,7 +257,7 @@ class Guard:
         self._refused = ""
         self.mode = mode
 
-    def __call__(self, action: int, first: str | None, second: str | None, database: str | None, via: str | None) -> int:
+    def __call__(self, action: int, first: str | None, second: str | None, database: str | None, _via: str | None) -> int:
         if self.mode == "trusted" or action in _READS:
             return apsw.SQLITE_OK
         if action == apsw.SQLITE_FUNCTION:
@@ -264,12 +266,16 @@ class Guard:
             return self._refuse(f"the function {second}")
         if action == apsw.SQLITE_PRAGMA and (first or "").lower() in _SAFE_PRAGMAS:
             return apsw.SQLITE_OK
+        if action == apsw.SQLITE_ALTER_TABLE:  # alone in naming the database first
+            first, database = second, first
         if self.mode != "read" and database == "main":
             # SQLite itself keeps users off sqlite_schema; but it must go there itself to create and drop
             if action in _WRITES and (self.mode == "shape" or not (first or "").lower().startswith("sqlite_")):
                 return apsw.SQLITE_OK
             if action in _SHAPES and self.mode == "shape":
                 return apsw.SQLITE_OK
+        if self.mode == "shape" and action == apsw.SQLITE_UPDATE and first == "sqlite_temp_master":
+            return apsw.SQLITE_OK  # a renaming looks there too; nobody can put anything in
         return self._refuse(self._describe(action, first))
 
     @property
@@ -283,7 +289,7 @@ class Guard:
 
     @staticmethod
     def _describe(action: int, first: str | None) -> str:
-        name = _NAMES.get(action, "SQLITE_THIS").removeprefix("SQLITE_").replace("_", " ")
+        name = str(_NAMES.get(action, "this")).removeprefix("SQLITE_").replace("_", " ")
         return f"{name} {first}" if first and action in (*_WRITES, apsw.SQLITE_PRAGMA) else name
 
 
@@ -341,13 +347,13 @@ def _tamed(largest: int) -> Iterator[tuple[str, int, Callable[..., Any]]]:
             return None
         if len(ignore := _as_text(ignore)) > MAX_SET:
             raise apsw.SQLError(f"unhex() can ignore {MAX_SET} characters at most")
-        pairs = _as_text(text)
-        for character in set(ignore) - set("0123456789abcdefABCDEF"):
-            pairs = pairs.replace(character, "")
-        try:
-            return binascii.unhexlify(pairs)
-        except ValueError:
+        between = "".join(f"\\U{ord(character):08x}" for character in ignore if character not in string.hexdigits)
+        skip = f"[{between}]*+" if between else ""
+        pair = "[0-9a-fA-F]{2}"
+        text = _as_text(text)
+        if re.fullmatch(f"(?:{skip}{pair})*+{skip}", text) is None:
             return None
+        return binascii.unhexlify("".join(re.findall(pair, text)))
 
     yield "instr", 2, _instr
     yield "replace", 3, replace

@@ -54,7 +54,7 @@ class Link:
         self.identity = identity
         self.writable = writable
         self.busy_ms = busy_ms
-        self.execute: Callable[..., apsw.Cursor] = connection.cursor().execute
+        self.execute: Callable[..., Any] = connection.cursor().execute  # for our own statements: cached, never guarded
         self.schema_version = -1
         self.plans: dict[Any, Any] = {}
 

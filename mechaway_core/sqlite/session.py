@@ -49,9 +49,10 @@ class SqliteSession:
         """Run a trusted statement and give its rows as tuples."""
         self._check()
         try:
-            return self._link.execute(sql, params).fetchall()
+            rows: list[tuple[Any, ...]] = self._link.execute(sql, params).fetchall()
         except (apsw.Error, UnicodeError) as error:
             raise self._fault(error) from error
+        return rows
 
     @property
     def last_id(self) -> int:
@@ -170,14 +171,16 @@ class SqliteSession:
         name = quote(table)
         behind, params = ("WHERE rowid > ?", (after, limit + 1)) if after else ("", (limit + 1,))
         try:  # behind a rowid: as quick at the end of a large table as at its beginning
-            found = self.query(f"SELECT rowid AS {quote(NUMBER)}, * FROM {name} {behind} ORDER BY rowid LIMIT ?", params)
+            found = self.query(f"SELECT rowid AS {quote(NUMBER)}, * FROM {name} {behind} ORDER BY rowid LIMIT ?", params)  # noqa: S608
             numbers = [row.pop(NUMBER) for row in found.rows]
             columns = found.columns[1:]
         except QueryError:  # a view, or a table without rowids
             found = self.query(f"SELECT * FROM {name} LIMIT ? OFFSET ?", (limit + 1, after))  # noqa: S608
             numbers, columns = list(range(after + 1, after + 2 + len(found.rows))), found.columns
-        more = len(found.rows) > limit
-        return TablePage(columns, found.rows[:limit], numbers[limit - 1] if more else None)
+        if len(found.rows) <= limit:
+            return TablePage(columns, found.rows, None)
+        end = limit + (numbers[limit - 1] == 0)  # 0 would mean the beginning
+        return TablePage(columns, found.rows[:end], numbers[end - 1])
 
     def _check(self) -> None:
         if self._over:
@@ -246,7 +249,7 @@ class SqliteSession:
     def _fault(self, error: Exception) -> MechawayError:
         if isinstance(error, apsw.BindingsError | KeyError):
             fault: MechawayError = QueryError(_about_bindings(error))
-        elif isinstance(error, apsw.ExecTraceAbort):  # type: ignore[attr-defined]
+        elif isinstance(error, apsw.ExecTraceAbort):
             fault = QueryError('this statement changes something; set "write": true to allow it')
         else:
             fault = translate(error, self._path, self._owner, self._options.max_mb, self._link.guard.refusal)

@@ -8,7 +8,7 @@ A column's *kind* follows from its declared type:
 | boolean | `BOOLEAN`, `BOOL` | true and false as 1 and 0 |
 | text | what SQLite calls text (`TEXT`, `VARCHAR(9)`, …) | text: numbers become text, and so do objects and arrays, as JSON |
 | json | `JSON` | JSON text (numbers as numbers) |
-| number | any other (`INTEGER`, `REAL`, `NUMERIC`, …) | like plain, but true and false as 1 and 0, and what looks like a number becomes one |
+| number | any other (`INTEGER`, `REAL`, …) | like plain, but true and false as 1 and 0; text that looks like a number becomes one |
 
 Text that starts with `{` or `[` and is JSON reads back as the object or array, whoever wrote it, except in a text column; so
 `json_object(…)` gives objects. What would be mistaken for something else (a *string* that looks like an object, a boolean
@@ -83,11 +83,11 @@ def _parameter(value: Any) -> Cell:
 def _to_plain(value: Any) -> Cell:
     kind = type(value)
     if kind is str:
-        return value if value[:1] not in OPENINGS or _container(value) is None else _tagged(value)  # type: ignore[no-any-return]
+        return value if value[:1] not in OPENINGS or _container(value) is None else _tagged(value)
     if value is None:
         return None
     if kind is int:
-        return value if LEAST <= value <= MOST else _tagged(value)  # type: ignore[no-any-return]
+        return value if LEAST <= value <= MOST else _tagged(value)
     if kind is float:
         return value if isfinite(value) else None
     if kind is bool:

@@ -13,6 +13,7 @@ import time
 
 import apsw
 
+STALE = 1000  # cleared alarms that may wait for their time to pass
 AGAIN = 0.01  # interrupting a statement that has not begun does nothing; so it is tried again until the statement has ended
 
 
@@ -36,6 +37,7 @@ class Watch:
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._alarms: list[Alarm] = []
+        self._stale = 0
         self._wakes_at = float("inf")
         self._thread: threading.Thread | None = None
 
@@ -55,7 +57,13 @@ class Watch:
     def clear(self, alarm: Alarm) -> bool:
         """Stop watching; whether the deadline was reached. When this returns, the alarm interrupts nothing any more."""
         with self._changed:
-            alarm.connection = None
+            if alarm.connection is not None:
+                alarm.connection = None
+                self._stale += 1
+                if self._stale > max(STALE, len(self._alarms) // 2):
+                    self._alarms = [each for each in self._alarms if each.connection is not None]
+                    heapq.heapify(self._alarms)
+                    self._stale = 0
             return alarm.rang
 
     def _ring(self) -> None:
@@ -64,7 +72,9 @@ class Watch:
                 now = time.monotonic()
                 while self._alarms and (self._alarms[0].connection is None or self._alarms[0].at <= now):
                     alarm = heapq.heappop(self._alarms)
-                    if alarm.connection is not None:
+                    if alarm.connection is None:
+                        self._stale -= 1
+                    else:
                         alarm.rang = True
                         alarm.connection.interrupt()
                         alarm.at = now + AGAIN

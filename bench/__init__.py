@@ -1,0 +1,1 @@
+"""Every speed claim of Mechaway, measured side by side: `make bench`."""

@@ -1,0 +1,29 @@
+"""The measures by name, in the order in which they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from bench.measures import commits, first_node, graphs, many, poc, sandbox, saving, start
+from bench.report import Row
+from bench.setup import Bench
+
+
+class Measure(NamedTuple):
+    """A group of rows of the table."""
+
+    title: str
+    run: Callable[[Bench], Iterator[Row]]
+
+
+MEASURES: dict[str, Measure] = {
+    "poc": Measure("The POC beside the floor", poc.measure),
+    "first-node": Measure("Request in → first node starts", first_node.measure),
+    "saving": Measure("Saving a change", saving.measure),
+    "many": Measure("Many workflows", many.measure),
+    "graphs": Measure("Long chains, wide graphs", graphs.measure),
+    "start": Measure("Start and memory", start.measure),
+    "sandbox": Measure("The sandbox", sandbox.measure),
+    "commits": Measure("Shared commits", commits.measure),
+}

@@ -1,0 +1,94 @@
+"""`docs/nodes.md` from the node types themselves: `python -m mechaway_core.nodes.docs > docs/nodes.md`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from mechaway_core.node import Node, params_of
+from mechaway_core.nodes import catalogue
+
+_HEAD = """# Node types
+
+Every node has `id`, `node_type` and `params`, and may have `name`, `disabled` (it then passes its items through), `inputs` and
+`outputs` (see [expressions](expressions.md)), `timeout` (seconds for one attempt), `retry`, `on_error` and `meta`. Items that fail
+leave by the exit `error` when `on_error` is `branch`. This page is made from the code by `python -m mechaway_core.nodes.docs`.
+"""
+
+
+def markdown() -> str:
+    """The page."""
+    parts = [_HEAD]
+    for name, node_type in catalogue().items():
+        if node_type.__module__.startswith("mechaway_core."):
+            parts.extend(_section(name, node_type))
+    return "\n".join(parts)
+
+
+def _section(name: str, node_type: type[Node]) -> Iterator[str]:
+    yield f"## {name}\n"
+    yield f"*{node_type.group}.* {inspect.cleandoc(node_type.__doc__ or '')}\n"
+    if node_type.uses_inputs:
+        yield f"`inputs`: {node_type.uses_inputs}.\n"
+    exits = ", ".join(f"`{exit_name}`" for exit_name in node_type.exits)
+    yield f"{'Starts runs. ' if node_type.trigger else ''}Exits: {exits}.\n"
+    yield "| param | type | default | what it is |\n|---|---|---|---|"
+    hints = get_type_hints(node_type, include_extras=True)
+    for declared in params_of(node_type):
+        help_text = str(declared.metadata.get("help", ""))
+        if declared.metadata.get("template"):
+            help_text += " May hold `{{ expression }}`."
+        yield f"| `{declared.name}` | {_kind(hints[declared.name])} | {_default(declared)} | {_cell(help_text)} |"
+    yield ""
+
+
+def _default(declared: Field[Any]) -> str:
+    if declared.default is not MISSING:
+        return "" if declared.default is None else f"`{json.dumps(declared.default)}`"
+    if declared.default_factory is not MISSING:
+        return f"`{json.dumps(declared.default_factory())}`"
+    return "required"
+
+
+def _kind(hint: Any) -> str:
+    """A type hint in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _kind(arguments[0]) + "".join(_bound(extra) for extra in arguments[1:])
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(one) for one in arguments if one is not NoneType)
+    if origin is Literal:
+        return " or ".join(f"`{json.dumps(one)}`" for one in arguments)
+    if origin is list:
+        return f"list of {_kind(arguments[0])}"
+    if origin in (dict, Mapping):
+        return f"object of {_kind(arguments[1])}"
+    if hasattr(hint, "__required_keys__"):
+        keys = get_type_hints(hint)
+        optional = hint.__optional_keys__
+        return "object with " + ", ".join(f"`{key}`{'?' if key in optional else ''}" for key in keys)
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    return words.get(hint, "any JSON")
+
+
+def _bound(extra: Any) -> str:
+    signs = ((Ge, "ge", "≥"), (Gt, "gt", ">"), (Le, "le", "≤"), (Lt, "lt", "<"))
+    for kind, attribute, sign in signs:
+        if isinstance(extra, kind):
+            return f" {sign} {getattr(extra, attribute)}"
+    return ", not empty" if isinstance(extra, MinLen) else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
