@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from bench import report
+from bench import processes, report
 from bench.measures import MEASURES
 from bench.report import Row
 from bench.setup import Bench
@@ -22,6 +22,7 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _stop)  # so that servers and folders are cleaned up then, too
     began = time.monotonic()
+    others = processes.Others()
     rows: list[Row] = []
     failed = False
     with tempfile.TemporaryDirectory(prefix="mechaway-bench-", dir=arguments.dir or _disk()) as folder:
@@ -39,6 +40,8 @@ def main() -> int:
                 failed = True
                 rows.append(Row("failed", f"{type(error).__name__}: {error}", group=measure.title, ok=False))
     about["took"] = f"{time.monotonic() - began:.0f} s ({arguments.rounds} rounds of {arguments.seconds} s of load)"
+    share = others.share()
+    about["others"] = "unknown" if share is None else f"{share:.0%} of the CPUs were in use by other programs meanwhile"
     for name, value in about.items():
         print(f"- {name}: {value}")
     print()

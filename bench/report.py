@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 import apsw
 
@@ -66,10 +68,10 @@ def facts(folder: Path) -> dict[str, str]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu()}, {len(_cpus())} cores",
-        "load before": " ".join(f"{value:.2f}" for value in os.getloadavg()),
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()} ({platform.python_compiler()})",
-        "SQLite": f"{apsw.sqlite_lib_version()}, files on {_file_system(folder)}",
+        "SQLite": apsw.sqlite_lib_version(),
+        "disk": f"{_file_system(folder)}, a sync of 4 KiB takes {_sync_seconds(folder) * 1000:.2g} ms",
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in used),
         "load by": f"{load.generator()} (latencies at 1 connection: bench.client)",
     }
@@ -78,6 +80,17 @@ def facts(folder: Path) -> dict[str, str]:
 def as_json(about: dict[str, str], rows: Iterable[Row]) -> str:
     """The same for programs."""
     return json.dumps({"facts": about, "rows": [asdict(row) for row in rows]}, indent=2, ensure_ascii=False)
+
+
+def _sync_seconds(folder: Path) -> float:
+    times = []
+    with (folder / "sync").open("wb", buffering=0) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return median(times)
 
 
 def _line(cells: Iterable[str], widths: list[int]) -> str:

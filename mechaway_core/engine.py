@@ -180,6 +180,9 @@ class _Walk:
             if step.disabled:
                 record.status = "disabled"
                 record.exits = {MAIN: given}
+            elif step.relays:
+                record.attempts = 1
+                record.exits = {MAIN: given}
             else:
                 record.exits = _Attempts(self, step, record).run(given)
             self.outputs[index] = record.exits

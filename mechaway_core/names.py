@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}", re.ASCII)
 
@@ -17,8 +18,13 @@ def is_id(text: str) -> bool:
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` for the known name nearest to a wrong one, or nothing."""
-    folded = {name.lower(): name for name in known}
+    """`; did you mean "x"?` for the known name nearest to a wrong one, or nothing.
+
+    Looks at the first thousand names and at none longer than an id: comparing takes time with the product of the lengths.
+    """
+    if len(wrong) > 128:
+        return ""
+    folded = {name.lower(): name for name in islice(known, 1000) if len(name) <= 128}
     near = difflib.get_close_matches(wrong.lower(), folded, n=1, cutoff=0.6)
     return f'; did you mean "{folded[near[0]]}"?' if near else ""
 

@@ -158,6 +158,15 @@ class Node:
         raise NotImplementedError
 
 
+class Trigger(Node, abstract=True):
+    """A node that starts runs. It gives the items it was started with."""
+
+    trigger: ClassVar[bool] = True
+
+    def run(self, items: Items, ctx: Context) -> Items:
+        return items
+
+
 class ItemNode(Node, abstract=True):
     """A node that acts on the world once for each item; `retry` and `on_error` speak about single items."""
 

@@ -138,7 +138,7 @@ _chances = struct.iter_unpack("Q", b"")
 
 def _chance() -> int:
     """62 bits of the system's randomness, drawn from it a page at a time: a call each would give up the interpreter's lock each time."""
-    global _chances
+    global _chances  # noqa: PLW0603 - one page for the process; the worst a race can do is to draw one more
     drawn = next(_chances, None)
     while drawn is None:  # another thread may use a fresh page up before this one gets its turn
         _chances = struct.iter_unpack("Q", os.urandom(4096))

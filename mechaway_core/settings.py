@@ -16,7 +16,7 @@ PREFIX = "MECHAWAY_"
 
 def setting(about: str, default: Any, *, least: float | None = None, most: float | None = None, secret: bool = False) -> Any:
     """Declare one setting. Numbers are refused outside `least`…`most`; a `secret` value is never printed."""
-    return field(default=default, metadata={"help": about, "least": least, "most": most, "secret": secret})
+    return field(default=default, repr=not secret, metadata={"help": about, "least": least, "most": most, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def _parse(raw: str, kind: Any, declared: Field[Any]) -> Any:
         raise ValueError(f"must be {'a whole number' if kind is int else 'a number'}, not {raw!r}") from None
     least, most = declared.metadata["least"], declared.metadata["most"]
     if not least <= number <= most:
-        raise ValueError(f"must be between {least:g} and {most:g}, not {raw}")
+        raise ValueError(f"must be between {least} and {most}, not {raw}")
     return number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.measures import commits, first_node, graphs, many, poc, sandbox, saving, start
+from bench.measures import commits, first_node, graphs, many, parts, poc, sandbox, saving, start
 from bench.report import Row
 from bench.setup import Bench
 
@@ -19,6 +19,7 @@ class Measure(NamedTuple):
 
 MEASURES: dict[str, Measure] = {
     "poc": Measure("The POC beside the floor", poc.measure),
+    "parts": Measure("Where the time of the POC goes (sync normal)", parts.measure),
     "first-node": Measure("Request in → first node starts", first_node.measure),
     "saving": Measure("Saving a change", saving.measure),
     "many": Measure("Many workflows", many.measure),

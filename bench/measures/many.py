@@ -47,7 +47,7 @@ def _latency(bench: Bench, few: Path, many: Path) -> Iterator[Row]:
         for server in servers:
             for _ in range(200):
                 check_answer(client.call_ok(server.port, "POST", poc_path(), BODY))
-        jobs = [partial(load.post, server.port, poc_path(), BODY, 1, bench.seconds, own=True) for server in servers]
+        jobs = [partial(load.post, server, poc_path(), BODY, 1, bench.seconds, own=True) for server in servers]
         seen_few, seen_many = interleaved(bench.rounds, jobs)
         ratio = median(after.p50 / before.p50 for before, after in zip(seen_few, seen_many, strict=True))
         detail = f"p50 {load.middle(seen_many).p50 * 1000:.3g} ÷ {load.middle(seen_few).p50 * 1000:.3g} ms"

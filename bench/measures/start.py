@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
-from bench import client, memory
+from bench import client, processes
 from bench.measures.many import first_answers
 from bench.report import Row, at_most, information
 from bench.servers import mechaway
@@ -34,12 +34,12 @@ def _memory(bench: Bench) -> Iterator[Row]:
         idle = _idle(server.pid)
         client.call_ok(server.port, "GET", "/api/workflows")
         with_api = _idle(server.pid)
-    mib = memory.MIB
+    mib = processes.MIB
     yield at_most("idle memory, PSS", idle.pss / mib, 90, " MiB", f"RSS sum {idle.rss / mib:.0f}; {idle.processes} processes")
     detail = f"RSS sum {with_api.rss / mib:.0f}; {with_api.processes} processes"
     yield information("idle memory once the API was used, PSS", with_api.pss / mib, " MiB", detail)
 
 
-def _idle(pid: int) -> memory.Memory:
+def _idle(pid: int) -> processes.Memory:
     time.sleep(SETTLE)
-    return memory.held_by(pid)
+    return processes.memory_of(pid)

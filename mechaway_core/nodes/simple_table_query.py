@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from mechaway_core.node import Context, Item, ItemNode, Items, param
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import Rows, Session, check_name, check_sql
-
-_NAMED = re.compile(r"[:@$][A-Za-z_]", re.ASCII)
+from mechaway_core.sqlite import Rows, Session, check_name, check_sql, has_names
 
 
 class SimpleTableQuery(ItemNode):
@@ -57,7 +54,7 @@ class SimpleTableQuery(ItemNode):
         return [{"results": found, "count": len(found), "table": self.table}]
 
     def _values(self, item: Item, inputs: Sequence[Any], ctx: Context) -> Sequence[Any] | Mapping[str, Any]:
-        if not _NAMED.search(self.query):
+        if not has_names(self.query):
             return inputs
         if not ctx.has_inputs():
             return item if isinstance(item, dict) else {}

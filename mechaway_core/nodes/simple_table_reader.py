@@ -34,9 +34,9 @@ class SimpleTableReader(Node):
             yield "table", problem
         if self.limit > settings.sql_max_rows:
             yield "limit", f"this server reads at most {settings.sql_max_rows} rows at once (MECHAWAY_SQL_MAX_ROWS)"
-        problem = check_where(self.where, self.order_by)
-        if problem:
-            yield "where" if self.where else "order_by", problem
+        for name, problem in (("where", check_where(self.where)), ("order_by", check_where(None, self.order_by))):
+            if problem:
+                yield name, problem
         if inputs and not self.where:
             yield "where", "there are inputs, but no `where` to bind them to"
 

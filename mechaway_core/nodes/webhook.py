@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from mechaway_core.names import shorten
-from mechaway_core.node import Context, Items, Node, param
+from mechaway_core.node import Trigger, param
 from mechaway_core.settings import Settings
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -16,7 +16,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NAMED = re.compile(r":[A-Za-z_]\w*", re.ASCII)
 
 
-class Webhook(Node):
+class Webhook(Trigger):
     """Start a run when `/webhook/{workflow id}{path}` is called, and answer the call with what the run gives.
 
     Gives one item, the body of the request: JSON as it is, the fields of a form, text as `{"body": "…"}`, and `{}` when there is
@@ -24,7 +24,6 @@ class Webhook(Node):
     """
 
     group: ClassVar[str] = "Triggers"
-    trigger: ClassVar[bool] = True
 
     path: str = param('Address below the workflow\'s own, such as "/grade". A segment ":name" stands for any text: `$path.name`.')
     method: str | list[str] = param('The method it answers: one, a list, or "any".', "POST")
@@ -44,9 +43,6 @@ class Webhook(Node):
                 yield "method", f'"{shorten(name)}" is not a method a webhook can answer; there are {", ".join(METHODS)} and any'
         if self.mode == "accept":
             yield "mode", 'the mode "accept" is not available in this version yet; "wait" is'
-
-    def run(self, items: Items, ctx: Context) -> Items:
-        return items
 
 
 def _path_problems(path: str) -> Iterator[tuple[str, str]]:

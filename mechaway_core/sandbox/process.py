@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import select
+import math
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -62,10 +63,11 @@ class LuaProcess:
             raise
         finally:
             theirs.close()
-        ours.setblocking(False)
+        # Blocking, with a timeout kept by the kernel: one system call to wait and to read, where a timeout of Python's takes two, and
+        # each gives up the interpreter's lock once more.
+        ours.setblocking(True)
         self._socket = ours
-        self._poll = select.poll()
-        self._poll.register(ours, select.POLLIN)
+        self._timeout = 0.0
         self.pid = self._process.pid
         self.calls = 0
         self.leaving = False  # it said that it ends after its last answer
@@ -75,10 +77,11 @@ class LuaProcess:
         """Whether it waits for a call; `wait` is how many seconds to give it. Raises `Gone` when it has ended."""
         if self._is_ready:
             return True
-        if wait > 0:
-            self._poll.poll(wait * 1000)
+        patient = wait > 0.001
+        if patient:
+            self._keep_to(time.monotonic() + wait)
         try:
-            said = self._socket.recv(4096)
+            said = self._socket.recv(4096, 0 if patient else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -99,6 +102,7 @@ class LuaProcess:
         until = time.monotonic() + seconds + GRACE
         self._is_ready = False
         self.calls += 1
+        self._keep_to(until)
         if not self._send(CALL.pack(len(body), seconds, memory, len(parts)) + body, until):
             self.end()
             raise NotStarted
@@ -123,11 +127,7 @@ class LuaProcess:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
-                self._poll.modify(self._socket, select.POLLOUT)
-                try:
-                    self._wait(until)
-                finally:
-                    self._poll.modify(self._socket, select.POLLIN)
+                self._keep_to(until)
             except OSError:
                 return False
         return True
@@ -136,10 +136,10 @@ class LuaProcess:
         """At least so many bytes; a little more when they are there already."""
         pieces, have = [], 0
         while have < least:
-            self._wait(until)
             try:
                 piece = self._socket.recv(max(65536, min(least - have, 1 << 20)))
             except BlockingIOError:
+                self._keep_to(until)
                 continue
             except ConnectionResetError:
                 self.end()
@@ -152,11 +152,18 @@ class LuaProcess:
             have += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _wait(self, until: float) -> None:
+    def _keep_to(self, until: float) -> None:
+        """Let sending and receiving give up at `until`, or some tenths of a second later. Raises `Late` when that is past."""
         left = until - time.monotonic()
-        if left <= 0 or not self._poll.poll(left * 1000):
+        if left <= 0:
             self.end()
             raise Late
+        rounded = math.ceil(left * 4) / 4  # in steps, so that it need not be set anew for every call
+        if rounded != self._timeout:
+            self._timeout = rounded
+            seconds = struct.pack("ll", int(rounded), int(rounded % 1 * 1_000_000))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
 
     def kill(self) -> None:
         """Make it end now; whoever waits for it sees `Gone`."""
@@ -179,7 +186,7 @@ class LuaProcess:
         if self._socket.fileno() < 0:
             return True
         try:
-            return self._socket.recv(1, socket.MSG_PEEK) == b""
+            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
             return False
         except OSError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -113,8 +115,15 @@ class Sandbox:
         6, or 1 more than `limits.timeout`). `deadline`: a `time.monotonic()` that bounds waiting and running.
         Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`.
         """
-        name = re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
-        parts = [b"run", _utf8(script, "the script"), name.encode(), _json(items, "the items"), _json(context, "the context"), *_chances()]
+        name = _plain_name(name)
+        parts = [
+            b"run",
+            _utf8(script, "the script"),
+            name.encode(),
+            _json(items, "the items"),
+            _json(_mentioned(context, script), "the context"),
+            *_chances(),
+        ]
         record, answer = self._call(parts, limits, "the script", len(parts[3]), wait, deadline)
         return Outcome(orjson.loads(b"".join(answer)), _lines(record))
 
@@ -224,9 +233,32 @@ def _row_message(message: str, limits: Limits) -> str:
     return _needs_memory("the expression", limits, False, 0) if message == "not enough memory" else message
 
 
+@lru_cache(maxsize=1024)
+def _plain_name(name: str) -> str:
+    return re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
+
+
+def _mentioned(context: Mapping[str, Any], script: str) -> Mapping[str, Any]:
+    """What a script can look at: a name that does not stand in it is never read, so what is behind it need not be decoded over there."""
+    if "_ENV" in script or "_G" in script:
+        return context
+    return {name: value for name, value in context.items() if name in script}
+
+
+_draws = struct.iter_unpack("48s", b"")
+
+
 def _chances() -> tuple[bytes, bytes]:
-    """The time in milliseconds, and randomness that scripts cannot guess."""
-    return str(time.time_ns() // 1_000_000).encode(), os.urandom(48)
+    """The time in milliseconds, and 48 bytes that scripts cannot guess.
+
+    These are drawn from the system a page at a time: a call each would give up the interpreter's lock each time.
+    """
+    global _draws  # noqa: PLW0603 - one page for the process; the worst a race can do is to draw one more
+    drawn = next(_draws, None)
+    while drawn is None:  # another thread may use a fresh page up before this one gets its turn
+        _draws = struct.iter_unpack("48s", os.urandom(48 * 64))
+        drawn = next(_draws, None)
+    return str(time.time_ns() // 1_000_000).encode(), drawn[0]
 
 
 def _json(value: Any, what: str) -> bytes:

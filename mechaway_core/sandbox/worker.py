@@ -66,6 +66,7 @@ def main() -> None:
 
 
 def serve(make: Any) -> None:
+    """Answer calls until the other end is gone, each in a runtime that is made before the call comes and dropped after the answer."""
     limit_memory = address_space()
     while True:
         runtime, run, base = make()

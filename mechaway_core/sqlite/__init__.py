@@ -8,7 +8,7 @@ given, `link` opens connections, `database` is a file with its readers and its w
 from mechaway_core.ports import Column, OnConflict, Rows, Session, TableInfo, TablePage
 from mechaway_core.sqlite.database import Database
 from mechaway_core.sqlite.files import ProjectFiles, check_slug
-from mechaway_core.sqlite.guard import check_name, check_sql, check_where
+from mechaway_core.sqlite.guard import check_name, check_sql, check_where, has_names
 from mechaway_core.sqlite.link import Options
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "check_slug",
     "check_sql",
     "check_where",
+    "has_names",
 ]

@@ -42,6 +42,7 @@ class Parsed(NamedTuple):
     several: bool
     open: str  # a quote, comment or bracket that is never closed
     stray: bool  # a bracket is closed that was never opened
+    named: bool  # it has parameters with names, such as :name
 
     def mode(self, write: bool) -> Mode:
         """The authorizer's mode for it."""
@@ -78,7 +79,8 @@ def _parse_and_keep(sql: str) -> Parsed:
 
 def _parse(sql: str) -> Parsed:
     words: list[str] = []  # of the first statement, outside of brackets
-    depth, ended, several, unclosed, stray = 0, False, False, "", False
+    depth, ended, several, unclosed, stray, named = 0, False, False, "", False, False
+    mark = -1  # where a sign ended that makes a parameter of the word behind it
     for match in _TOKEN.finditer(sql):
         text = match.group()
         if match.lastgroup is None:
@@ -91,6 +93,7 @@ def _parse(sql: str) -> Parsed:
         if ended:
             several = True
         elif match.lastgroup == "word":
+            named = named or match.start() == mark
             if depth == 0 and len(words) < 10_000:
                 words.append(text.upper())
         elif match.lastgroup == "quoted":
@@ -100,10 +103,11 @@ def _parse(sql: str) -> Parsed:
         else:
             if not words:
                 words.append(text)
+            mark = match.end() if text in ":@$" else -1
             depth += (text == "(") - (text == ")")
             stray = stray or depth < 0
     verb, second = _leading(words)
-    return Parsed(verb, second, several, unclosed or ("(" if depth > 0 else ""), stray)
+    return Parsed(verb, second, several, unclosed or ("(" if depth > 0 else ""), stray, named)
 
 
 def _closed(text: str) -> bool:
@@ -130,6 +134,11 @@ def check_sql(sql: str, *, write: bool) -> str | None:
         return f"the statement is longer than {MAX_SQL} characters"
     parsed = parse(sql)
     return parsed.problem(write) or _prepare_problem(sql, parsed.mode(write))
+
+
+def has_names(sql: str) -> bool:
+    """Whether a statement has parameters with names (`:name`), outside of texts and comments."""
+    return parse(sql).named
 
 
 def check_where(where: str | None, order_by: str | None = None) -> str | None:
@@ -212,6 +221,8 @@ def _prepare_problem(sql: str, mode: Mode) -> str | None:
     except (apsw.BindingsError, apsw.ExecTraceAbort):  # it has parameters; or it was stopped as we asked
         return None
     except (apsw.AuthError, apsw.SQLError, apsw.TooBigError) as error:
+        if "may not be modified" in str(error):
+            return f"SQLite: {error}; that is not allowed here"
         return guard.refusal or (f"SQLite: {error}" if _SYNTAX.search(str(error)) else None)
     finally:
         connection.close(True)

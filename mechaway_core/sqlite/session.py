@@ -99,6 +99,9 @@ class SqliteSession:
         cursor = link.connection.cursor()
         cursor.exec_trace = look
         with self._in_time(deadline):
+            # Notice now what other connections did to the schema: noticed in the middle, the statement would be prepared anew and
+            # give other columns than it announced.
+            link.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
             link.guard.enter(parsed.mode(write))
             try:
                 cursor.execute(sql, bound, can_cache=False)

@@ -6,12 +6,13 @@ at last all Lua of the document in one call to the sandbox. Errors keep a docume
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 from mechaway_core.errors import Malformed, Problem
-from mechaway_core.expressions import Lua, Outputs, Path, Pin, Pins, compile_hint, template, templates_in
+from mechaway_core.expressions import Lua, Outputs, Path, Pin, Pins, compile_hint, parse, template, templates_in
 from mechaway_core.names import ID_RULE, did_you_mean, is_id, shorten
 from mechaway_core.node import ERROR, MAIN, Node, params_of
 from mechaway_core.nodes import catalogue
@@ -22,6 +23,8 @@ from mechaway_core.workflow.plan import ANY_METHOD, methods_of, reachable, segme
 from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape, findings, params_model
 
 MOST_PROBLEMS = 1000  # more than anybody reads; a hostile document must not make the answer larger than itself
+MOST_HINTS = 20  # guesses at what a name was meant to be take time
+MOST_RINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def check(raw: Any, sandbox: Sandbox, settings: Settings, *, workflow_id: str | 
     look = _Look(settings)
     look.at(document)
     look.compile(sandbox)
-    return Checked(document, tuple(look.errors[:MOST_PROBLEMS]), tuple(look.warnings[:MOST_PROBLEMS]))
+    return Checked(document, tuple(look.errors), tuple(look.warnings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,21 @@ class _Look:
         self.nodes: list[Any] = []
         self.place: dict[str, int] = {}  # node id → number in the document
         self.made: dict[int, Node] = {}  # number → the node, when its params are in order
+        self.hints = 0
         self.paths: list[tuple[int, str, Path]] = []  # every $node path: (number of its node, pointer, path)
 
     def error(self, pointer: str, message: str, node: str | None = None) -> None:
-        self.errors.append(Problem(pointer, message, node))
+        if len(self.errors) < MOST_PROBLEMS:
+            self.errors.append(Problem(pointer, message, node))
 
     def warn(self, pointer: str, message: str, node: str | None = None) -> None:
-        self.warnings.append(Problem(pointer, message, node))
+        if len(self.warnings) < MOST_PROBLEMS:
+            self.warnings.append(Problem(pointer, message, node))
+
+    def hint(self, wrong: str) -> str:
+        """The nearest id of a node, while there is patience for it."""
+        self.hints += 1
+        return did_you_mean(wrong, self.place) if self.hints <= MOST_HINTS else ""
 
     def at(self, document: Any) -> None:
         if not isinstance(document, dict):
@@ -133,7 +144,8 @@ class _Look:
             self.error(f"{at}/id", f'"{shorten(node_id)}" cannot be the id of a node: an id {ID_RULE}', node_id)
         elif node_id in self.place:
             self.error(f"{at}/id", f'two nodes have the id "{node_id}"', node_id)
-        self.place.setdefault(node_id, number)
+        else:
+            self.place[node_id] = number
 
     def type_of(self, written: str, at: str, node_id: str | None) -> type[Node] | None:
         node_type = catalogue().get(written)
@@ -151,14 +163,22 @@ class _Look:
         for declared in params_of(node_type):
             if declared.metadata.get("template") and declared.name in params:
                 self.templates(number, params[declared.name], f"{at}/{declared.name}", node_id)
-        if wrong:
+        names = {str(way[0]) if way else "" for way, _ in wrong}
+        made = _made(node_type, params, names)
+        if made is None:
             return
-        made = self.made[number] = node_type(**params)
-        for below, sentence in made.check(pins, self.settings):
-            self.error(f"{at}/{below}" if below else at, sentence, node_id)
+        # A check that trips over a param of the wrong shape says no more; without one it must not trip.
+        with contextlib.suppress(*([Exception] if wrong else [])):
+            for below, sentence in made.check(pins, self.settings):
+                if below.split("/")[0] not in names:
+                    self.error(f"{at}/{below}" if below else at, sentence, node_id)
+        if not wrong:
+            self.made[number] = made
         if pins and not node_type.uses_inputs and not node_type.trigger:
             self.error(f"{at.removesuffix('/params')}/inputs", f"a {node_type.__name__} takes no inputs", node_id)
         for name, source in made.scripts().items():
+            if name in names:
+                continue
             self.scripts.append(_Script(Chunk(source, name, "script"), f"{at}/{name}", node_id, source))
 
     def templates(self, number: int, value: Any, at: str, node_id: str | None) -> None:
@@ -184,15 +204,25 @@ class _Look:
                 self.pin(number, parsed.entries[0], f"{at}/inputs/{place}", node_id)
         outputs = node.get("outputs")
         if isinstance(outputs, dict | list):
-            try:
-                declared = Outputs.parse(outputs)
-            except Malformed as error:
-                self.error(f"{at}/outputs", str(error), node_id)
-            else:
-                keys: Iterable[str | int] = outputs if isinstance(outputs, dict) else range(len(outputs))
-                for key, pin in zip(keys, declared.pins.entries, strict=True):
-                    self.pin(number, pin, f"{at}/outputs{pointer([key])}", node_id)
+            self.outputs(number, outputs, f"{at}/outputs", node_id)
         return len(inputs) if isinstance(inputs, list) else 0
+
+    def outputs(self, number: int, outputs: dict[str, Any] | list[Any], at: str, node_id: str | None) -> None:
+        entries = outputs.items() if isinstance(outputs, dict) else enumerate(outputs)
+        sound = True
+        for key, text in entries:
+            try:
+                parsed = parse(text)
+            except Malformed as error:
+                sound = False
+                self.error(f"{at}{pointer([key])}", str(error), node_id)
+            else:
+                self.pin(number, parsed, f"{at}{pointer([key])}", node_id)
+        if sound:
+            try:
+                Outputs.parse(outputs)
+            except Malformed as error:
+                self.error(at, str(error), node_id)
 
     def pin(self, number: int, pin: Pin, at: str, node_id: str | None) -> None:
         if isinstance(pin, Lua):
@@ -238,7 +268,7 @@ class _Look:
     def end(self, node_id: str, at: str) -> int | None:
         place = self.place.get(node_id)
         if place is None:
-            self.error(at, f'there is no node "{shorten(node_id)}"{did_you_mean(node_id, self.place)}')
+            self.error(at, f'there is no node "{shorten(node_id)}"{self.hint(node_id)}')
         return place
 
     def exit(self, source: int, on: str, at: str) -> None:
@@ -254,31 +284,31 @@ class _Look:
             self.error(f"{at}/on", f'a {node_type.__name__} has no exit "{shorten(on)}"; it has {exits}', node["id"])
 
     def order(self, pairs: Sequence[tuple[int, int]]) -> None:
-        _, left = topological(len(self.nodes), pairs)
-        if left:
-            ring = [self.id_of(number) or str(number) for number in _ring(left, pairs)]
-            if len(ring) > 12:
-                ring = [*ring[:6], "…", *ring[-5:]]
-            self.error("/edges", f"nodes wait for each other: {' → '.join(ring)}")
+        remaining = list(pairs)
+        for _ in range(MOST_RINGS):
+            _, left = topological(len(self.nodes), remaining)
+            if not left:
+                return
+            ring = list(_ring(left, remaining))
+            names = [self.id_of(number) or str(number) for number in ring]
+            if len(names) > 12:
+                names = [*names[:6], "…", *names[-5:]]
+            self.error("/edges", f"nodes wait for each other: {' → '.join(names)}")
+            inside = set(ring)
+            remaining = [(source, target) for source, target in remaining if source not in inside and target not in inside]
 
     def node_paths(self, pairs: Sequence[tuple[int, int]]) -> None:
         """`$node.ID` may only look back along the edges: what runs beside a node may or may not have ended."""
         if not self.paths:
             return
-        above: list[list[int]] = [[] for _ in self.nodes]
-        for source, target in pairs:
-            above[target].append(source)
-        known: dict[int, set[int]] = {}
+        before = _ancestors(len(self.nodes), pairs)
         for number, at, path in self.paths:
             wanted = str(path.parts[0])
             place = self.place.get(wanted)
             if place is None:
-                self.error(at, f'{path.text}: there is no node "{shorten(wanted)}"{did_you_mean(wanted, self.place)}', self.id_of(number))
+                self.error(at, f'{path.text}: there is no node "{shorten(wanted)}"{self.hint(wanted)}', self.id_of(number))
                 continue
-            before = known.get(number)
-            if before is None:
-                before = known[number] = reachable([number], above) - {number}
-            if place not in before:
+            if not before[number] >> place & 1:
                 sentence = f'{path.text}: "{wanted}" does not come before "{self.id_of(number)}", so what it gives is not known there'
                 self.error(at, sentence, self.id_of(number))
 
@@ -301,26 +331,21 @@ class _Look:
                 self.warn(f"/nodes/{number}", "no trigger leads here, so it never runs", self.id_of(number))
 
     def routes(self) -> None:
-        taken: dict[tuple[tuple[str, ...], str], str] = {}
+        taken: dict[tuple[str, ...], dict[str, str]] = {}  # shape of an address → method → node
         for number, node in self.made.items():
             path = getattr(node, "path", None)
             if type(node).__name__ != "Webhook" or path is None or self.nodes[number].get("disabled") is True:
                 continue
             shape = tuple(":" if segment.startswith(":") else segment for segment in segments_of(path))
             mine = self.id_of(number) or str(number)
-            for method in methods_of(getattr(node, "method", None)):
-                clash = next(
-                    (
-                        other
-                        for (others, theirs), other in taken.items()
-                        if others == shape and (theirs == method or ANY_METHOD in (theirs, method))
-                    ),
-                    None,
-                )
-                if clash is not None and clash != mine:
-                    self.error(f"/nodes/{number}/params/path", f'"{clash}" answers the same method and path already', self.id_of(number))
-                    break
-                taken[(shape, method)] = mine
+            here = taken.setdefault(shape, {})
+            methods = methods_of(getattr(node, "method", None))
+            clashing = [method for method in here if method in methods or ANY_METHOD in (method, *methods)]
+            if clashing:
+                sentence = f'"{here[clashing[0]]}" answers the same method and path already'
+                self.error(f"/nodes/{number}/params/path", sentence, self.id_of(number))
+            else:
+                here.update(dict.fromkeys(methods, mine))
 
     def front_door(self, document: Mapping[str, Any]) -> None:
         most = self.settings.front_door_timeout
@@ -358,6 +383,30 @@ class _Look:
 def pointer(way: Iterable[str | int]) -> str:
     """A JSON pointer (RFC 6901) from the steps of a way."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in way)
+
+
+def _made(node_type: type[Node], params: Mapping[str, Any], wrong: set[str]) -> Node | None:
+    """The node, params of the wrong shape left at their defaults where they have one, to see what else is wrong; None if that cannot be."""
+    fields = params_of(node_type)
+    needed = {field.name for field in fields if field.default is MISSING and field.default_factory is MISSING}
+    if not needed <= params.keys():
+        return None
+    given = {field.name: params[field.name] for field in fields if field.name in params}
+    return node_type(**{name: value for name, value in given.items() if name in needed or name not in wrong})
+
+
+def _ancestors(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """For each number the set of those before it, as bits: for ten thousand nodes some megabytes, where sets would be gigabytes."""
+    above: list[list[int]] = [[] for _ in range(count)]
+    for source, target in pairs:
+        above[target].append(source)
+    before = [0] * count
+    for number in topological(count, pairs)[0]:
+        bits = 0
+        for parent in above[number]:
+            bits |= before[parent] | 1 << parent
+        before[number] = bits
+    return before
 
 
 def _ring(left: Sequence[int], pairs: Iterable[tuple[int, int]]) -> Iterator[int]:

@@ -35,15 +35,15 @@ def canonical(raw: Any) -> Any:
     """A document in canonical form. Unknown fields are kept, after the known ones, so that the check can name them."""
     if not isinstance(raw, dict):
         return raw
-    document = _ordered(raw, WORKFLOW_FIELDS)
+    document = _ordered({**raw, "edges": [] if raw.get("edges") is None else raw["edges"]}, WORKFLOW_FIELDS)
+    if isinstance(document.get("settings"), dict):
+        document["settings"] = _without_nulls(document["settings"])
     nodes = document.get("nodes")
     if isinstance(nodes, list):
         document["nodes"] = [_node(node) for node in nodes]
     edges = document.get("edges")
     if isinstance(edges, list):
         document["edges"] = [_ordered(edge, EDGE_FIELDS) if isinstance(edge, dict) else edge for edge in edges]
-    elif edges is None:
-        document["edges"] = []
     return document
 
 
@@ -53,7 +53,8 @@ def node_type_name(written: str) -> str:
     if written in known:
         return written
     short = written.removesuffix("Node")
-    return _TYPE_ALIASES.get(short, short if short else written)
+    meant = _TYPE_ALIASES.get(short, short)
+    return meant if meant in known or meant in _TYPE_ALIASES.values() else written
 
 
 def _node(raw: Any) -> Any:
@@ -69,15 +70,24 @@ def _node(raw: Any) -> Any:
     elif node.get("params") is None:
         node["params"] = {}
     if isinstance(node.get("retry"), dict):
-        node["retry"] = {key: value for key, value in node["retry"].items() if value is not None}
+        node["retry"] = _without_nulls(node["retry"])
     return _ordered(node, NODE_FIELDS)
 
 
 def _params(params: dict[str, Any], node_type: Any) -> dict[str, Any]:
-    """`null` for an absent optional param is dropped, unless null is a value that this param can have."""
+    """`null` for an absent optional param, or field inside one, is dropped, unless it is a value that the param can have."""
     known = catalogue().get(node_type) if isinstance(node_type, str) else None
-    literal = {field.name for field in params_of(known) if field.metadata.get("literal")} if known else set()
-    return {name: value for name, value in params.items() if value is not None or name in literal}
+    free = {field.name for field in params_of(known) if field.metadata.get("literal")} if known else set()
+    return {name: value if name in free else _without_nulls(value) for name, value in params.items() if value is not None or name in free}
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value with the null fields of its objects left out, however deep; nulls in lists are kept."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_nulls(inner) for inner in value]
+    return value
 
 
 def _ordered(raw: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from mechaway_core.errors import Invalid, Malformed
 from mechaway_core.expressions import Outputs, Pins
-from mechaway_core.node import MAIN, Node
+from mechaway_core.node import MAIN, Node, Trigger
 from mechaway_core.nodes import catalogue
 
 ANY_METHOD = "*"
@@ -60,6 +60,7 @@ class Step:
     timeout: float | None = None
     retry: Retry = Retry()
     on_error: str = "stop"
+    relays: bool = False  # it hands on what it takes, so there is nothing to run
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def _step(index: int, node: Mapping[str, Any], parents: tuple[tuple[int, str], .
         outputs = Outputs.parse(node["outputs"]) if node.get("outputs") else None
     except (TypeError, Malformed) as error:
         raise Invalid(f'node "{node["id"]}" cannot be run by this server: {error}') from error
-    retry = node.get("retry", {})
+    retry = node.get("retry")
     return Step(
         index=index,
         id=node["id"],
@@ -188,8 +189,9 @@ def _step(index: int, node: Mapping[str, Any], parents: tuple[tuple[int, str], .
         inputs=inputs,
         outputs=outputs,
         timeout=node.get("timeout"),
-        retry=Retry(**(retry | {"on": tuple(retry.get("on", ()))})) if retry else Retry(),
+        retry=Retry() if retry is None else Retry(**({"attempts": 3} | retry | {"on": tuple(retry.get("on", ()))})),
         on_error=node.get("on_error", "stop"),
+        relays=type(work).run is Trigger.run and outputs is None,
     )
 
 

@@ -75,6 +75,7 @@ class WorkflowShape(_Shape):
     meta: Any = None
 
 
+_NESTED: dict[str | int, type[BaseModel]] = {"retry": RetryShape, "settings": SettingsShape}
 _models: dict[type[Node], type[BaseModel]] = {}
 
 
@@ -112,8 +113,10 @@ def findings(model: type[BaseModel], value: Any) -> Iterator[tuple[tuple[str | i
         seen: dict[tuple[str | int, ...], list[Any]] = {}
         for found in error.errors(include_url=False, include_context=True):
             seen.setdefault(_way(found["loc"], value), []).append(found)
+        inner = {way[:end] for way in seen for end in range(len(way))}
         for way, several in seen.items():
-            yield way, _sentence(several, way, value, model)
+            if way not in inner:  # of "a text or an object with …" only what is wrong inside the object is of interest
+                yield way, _sentence(several, way, value, model)
 
 
 def _way(loc: Sequence[str | int], value: Any) -> tuple[str | int, ...]:
@@ -142,9 +145,12 @@ def _sentence(several: Sequence[Any], way: Sequence[str | int], value: Any, mode
     if kind == "missing":
         return f"{name} is missing"
     if kind == "extra_forbidden":
-        known = [field.alias or key for key, field in model.model_fields.items()] if len(way) == 1 else []
+        inside = model if len(way) == 1 else _NESTED.get(way[0]) if len(way) == 2 else None
+        known = [field.alias or key for key, field in inside.model_fields.items()] if inside else []
         listed = did_you_mean(str(way[-1]), known) or (f"; known here: {', '.join(known)}" if known else "")
         return f'"{way[-1]}" is not a known field{listed}'
+    if kind == "too_short" and first["ctx"]["min_length"] == 1:
+        return f"{name} is empty; it takes at least 1"
     got = _got(_at(value, way))
     wanted = list(dict.fromkeys(_wanted(found) for found in several))
     return f"{name} must be {' or '.join(wanted)}, not {got}"

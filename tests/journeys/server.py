@@ -52,7 +52,6 @@ class Server:
         data: Path,
         *arguments: str,
         prepare: Callable[[], None] | None = None,
-        user: int | None = None,
         **settings: object,
     ) -> None:
         self.data = data
@@ -66,7 +65,6 @@ class Server:
                 stderr=err,
                 env=environment(given),
                 preexec_fn=prepare,
-                user=user,
             )
         running.append(self)
         try:
@@ -295,7 +293,9 @@ def client(url: str, **options: Any) -> Iterator[httpx.Client]:
         yield made
 
 
-def mechaway(*arguments: str, given: bytes = b"", cwd: Path | None = None, **settings: object) -> subprocess.CompletedProcess[str]:
+def mechaway(
+    *arguments: str, given: bytes = b"", prepare: Callable[[], None] | None = None, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """Run a command of the command line to its end."""
     done = subprocess.run(
         [sys.executable, "-m", "mechaway_core.cli", *arguments],
@@ -303,7 +303,7 @@ def mechaway(*arguments: str, given: bytes = b"", cwd: Path | None = None, **set
         capture_output=True,
         timeout=PATIENCE,
         env=environment({"lua_workers": 1, "sync": "normal"} | settings),
-        cwd=cwd,
+        preexec_fn=prepare,
         check=False,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -979,7 +979,7 @@ def test_a_document_made_to_keep_the_check_busy_is_checked_in_a_moment(tmp_path:
     file = tmp_path / "heavy.json"
     file.write_text(json.dumps(heavy()))
     command = [sys.executable, "-m", "mechaway_core.cli", "check", "--json", str(file)]
-    checked = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    checked = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert checked.returncode == 1, checked.stderr
     [report] = json.loads(checked.stdout)
     assert "there is no node" in report["errors"][-1]["message"]
