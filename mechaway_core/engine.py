@@ -257,20 +257,24 @@ class _SideBySide:
                 self.below[parent].append(index)
         self.ready = [walk.start.order[0]]
         self.going = 0  # nodes that are running now
+        self.helping = 0  # helper threads that were asked and have not gone again
         self.changed = threading.Condition()
 
     def go(self) -> None:
-        while (index := self._next(wait=True)) is not None:
+        while (index := self._next()) is not None:
             self._do(index)
 
-    def _next(self, *, wait: bool) -> int | None:
-        """The first ready node; None when nothing is left to do, or nothing now when not to `wait`."""
+    def _next(self, *, helper: bool = False) -> int | None:
+        """The first ready node; None when nothing is left to do. A helper does not wait: with None it goes."""
         with self.changed:
             while True:
                 if self.ready and self._wanted(self.ready[0]):
                     self.going += 1
                     return heapq.heappop(self.ready)
-                if not wait or not self.going:
+                if helper:
+                    self.helping -= 1
+                    return None
+                if not self.going:
                     return None
                 self.changed.wait()
 
@@ -286,16 +290,28 @@ class _SideBySide:
                 self.waiting[child] -= 1
                 if not self.waiting[child]:
                     heapq.heappush(self.ready, child)
-            spare = len(self.ready) - 1
-            self.changed.notify_all()
-        for _ in range(spare):
+            wanted = self._helpers_wanted()
+            self.helping += wanted
+            self.changed.notify()  # only the run's own thread ever waits
+        for _ in range(wanted):
             try:
                 self.helpers.submit(self._help)
             except RuntimeError:  # the engine is being closed; this thread does the rest alone
                 return
 
+    def _helpers_wanted(self) -> int:
+        """How many more helpers to ask: one for each ready node that will wait for something, but for the one this thread takes.
+
+        Nodes that only compute are quicker done one after the other: Python runs one thread at a time.
+        """
+        if len(self.ready) < 2:
+            return 0
+        steps = self.walk.plan.steps
+        waiting = sum(steps[index].node.waits and not steps[index].disabled for index in self.ready)
+        return max(0, waiting - 1 - self.helping)
+
     def _help(self) -> None:
-        while (index := self._next(wait=False)) is not None:
+        while (index := self._next(helper=True)) is not None:
             self._do(index)
 
 

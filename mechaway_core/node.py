@@ -137,6 +137,7 @@ class Node:
     group: ClassVar[str] = "Other"
     trigger: ClassVar[bool] = False
     exits: ClassVar[tuple[str, ...]] = (MAIN,)
+    waits: ClassVar[bool] = True  # whether it may wait for something outside Python; if so, branches of a run go on beside it
     uses_inputs: ClassVar[str] = ""  # what the values of `inputs` mean to this node; empty: it takes none
     abstract: ClassVar[bool] = True
 
@@ -162,6 +163,7 @@ class Trigger(Node, abstract=True):
     """A node that starts runs. It gives the items it was started with."""
 
     trigger: ClassVar[bool] = True
+    waits: ClassVar[bool] = False
 
     def run(self, items: Items, ctx: Context) -> Items:
         return items

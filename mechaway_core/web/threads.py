@@ -1,9 +1,9 @@
 """The threads that runs happen in, awaited from the event loop.
 
 Python runs one thread at a time, so threads beyond what keeps the processor busy only get into each other's way: measured with quick
-runs, thirty threads do half of what three do. Slow runs, which mostly wait, need many. So there are a few threads to begin with; while
-jobs wait in line and the process does not use its processor, one more is added every few milliseconds, up to the limit, and those
-go again when they are not needed.
+runs, thirty threads do half of what two do. Slow runs, which mostly wait, need many. So there are two to begin with, of which the
+one that was busy last is asked first; while jobs wait in line and the process does not use its processor, one more is added every few
+milliseconds, up to the limit, and these go again when they are not needed.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TypeVar
 
 from mechaway_core.errors import Unavailable
 
 T = TypeVar("T")
 
-_FEW = 3
+_FEW = 2
 _TICK = 0.01  # seconds between two looks at the line
-_BUSY = 0.6  # of one processor: from here on more threads would not help
-_IDLE = 2.0  # seconds after which an added thread that has nothing to do ends
+_BUSY = 0.3  # of one processor: from here on more threads would not help
 
 _Job = Callable[[], None]
 
@@ -34,13 +34,14 @@ class Threads:
         self.most = most
         self.room = most + waiting
         self.busy = 0  # jobs that were taken on and are not over; only the event loop's thread touches it
-        self.added = 0  # threads beyond the first few; changes under the lock
+        self.added = 0  # threads beyond the first few
         self._few = min(_FEW, most)
-        self._line: SimpleQueue[_Job | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # over `added` and the next two
+        self._line: deque[_Job] = deque()
+        self._idle: list[SimpleQueue[_Job | None]] = []  # where the first few threads wait, the one busy last at the end
+        self._doors: list[SimpleQueue[_Job | None]] = []
         self._looking = False
         self._last_look = (0.0, 0.0)
-        self._started = False
 
     async def run(self, job: Callable[[], T]) -> T:
         """The result of a job. Raises `Unavailable` when there is no room. A caller that goes away does not stop the job."""
@@ -66,57 +67,66 @@ class Threads:
             else:
                 loop.call_soon_threadsafe(settle, result, None)
 
-        if not self._started:
-            self._start()
         self.busy += 1
-        self._line.put(work)
-        if not self._looking and self.busy > self._few:
-            self._looking = True
-            self._last_look = (time.monotonic(), time.process_time())
-            loop.call_later(_TICK, self._look, loop)
+        self._put(work, loop)
         return await future
 
     def close(self) -> None:
         """End the threads, each after the job it is at."""
-        for _ in range(self._few + self.added):
-            self._line.put(None)
+        for door in self._doors:
+            door.put(None)
 
-    def _start(self) -> None:
-        self._started = True
-        for number in range(self._few):
-            threading.Thread(target=self._serve, name=f"mechaway-run-{number}", daemon=True).start()
+    def _put(self, work: _Job, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            door = self._idle.pop() if self._idle else None
+            if door is None and len(self._doors) == self._few:
+                self._line.append(work)
+        if door is not None:
+            door.put(work)
+        elif len(self._doors) < self._few:
+            self._start(work)
+        elif not self._looking:
+            self._looking = True
+            self._last_look = (time.monotonic(), time.process_time())
+            loop.call_later(_TICK, self._look, loop)
+
+    def _start(self, work: _Job) -> None:
+        door: SimpleQueue[_Job | None] = SimpleQueue()
+        door.put(work)
+        self._doors.append(door)
+        threading.Thread(target=self._serve, args=(door,), name=f"mechaway-run-{len(self._doors)}", daemon=True).start()
+
+    def _serve(self, door: SimpleQueue[_Job | None]) -> None:
+        work: _Job | None = None
+        while work is not None or (work := door.get()) is not None:
+            work()
+            with self._lock:
+                work = self._line.popleft() if self._line else None
+                if work is None:
+                    self._idle.append(door)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Add a thread when jobs wait although the processor does not have its hands full."""
-        if self._line.empty():
+        if not self._line:
             self._looking = False
             return
         before, used = self._last_look
         now, using = self._last_look = (time.monotonic(), time.process_time())
-        if (using - used) < _BUSY * (now - before):
-            self._add()
+        if (using - used) < _BUSY * (now - before) and self._few + self.added < self.most:
+            with self._lock:
+                self.added += 1
+            threading.Thread(target=self._help, name="mechaway-run-added", daemon=True).start()
         loop.call_later(_TICK, self._look, loop)
 
-    def _add(self) -> None:
-        with self._lock:
-            if self._few + self.added >= self.most:
-                return
-            self.added += 1
-        threading.Thread(target=self._serve_for_now, name="mechaway-run-added", daemon=True).start()
-
-    def _serve(self) -> None:
-        while (work := self._line.get()) is not None:
-            work()
-
-    def _serve_for_now(self) -> None:
-        try:
-            while (work := self._line.get(timeout=_IDLE)) is not None:
-                began = time.monotonic()
-                work()
-                if time.monotonic() - began < _TICK:  # quick jobs: the first few can do them alone
-                    return
-        except Empty:
-            pass
-        finally:
+    def _help(self) -> None:
+        """An added thread: works until nothing waits in line, or what waits is quick enough for the first few alone."""
+        quick = False
+        while True:
             with self._lock:
-                self.added -= 1
+                if quick or not self._line:
+                    self.added -= 1
+                    return
+                work = self._line.popleft()
+            began = time.monotonic()
+            work()
+            quick = time.monotonic() - began < _TICK

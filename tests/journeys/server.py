@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -196,9 +197,8 @@ def read_answer(connection: socket.socket, *, bodyless: bool = False) -> RawAnsw
 
 def problem(answer: httpx.Response | RawAnswer, status: int) -> dict[str, Any]:
     """The problem document of an answer, after making sure that it is one, and of this status."""
-    is_httpx = isinstance(answer, httpx.Response)
-    found = answer.status_code if is_httpx else answer.status
-    assert found == status, f"{found}: {(answer.content if is_httpx else answer.body)[:2000]!r}"
+    found, body = (answer.status, answer.body) if isinstance(answer, RawAnswer) else (answer.status_code, answer.content)
+    assert found == status, f"{found}: {body[:2000]!r}"
     assert answer.headers["content-type"] == PROBLEM
     document: dict[str, Any] = answer.json()
     assert document["status"] == status
@@ -224,7 +224,7 @@ def lua(node_id: str, script: str, **fields: Any) -> dict[str, Any]:
 
 def chain(workflow_id: str, *nodes: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     """A workflow in which each node leads to the next."""
-    edges = [{"from": one["id"], "to": two["id"]} for one, two in zip(nodes, nodes[1:], strict=False)]
+    edges = [{"from": one["id"], "to": two["id"]} for one, two in pairwise(nodes)]
     return {"id": workflow_id, "nodes": [dict(node) for node in nodes], "edges": edges, **fields}
 
 
@@ -294,7 +294,10 @@ def client(url: str, **options: Any) -> Iterator[httpx.Client]:
 
 
 def mechaway(
-    *arguments: str, given: bytes = b"", prepare: Callable[[], None] | None = None, **settings: object
+    *arguments: str,
+    given: bytes = b"",
+    prepare: Callable[[], None] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the command line to its end."""
     done = subprocess.run(
@@ -302,7 +305,7 @@ def mechaway(
         input=given,
         capture_output=True,
         timeout=PATIENCE,
-        env=environment({"lua_workers": 1, "sync": "normal"} | settings),
+        env=environment({"lua_workers": 1, "sync": "normal"} | dict(settings or {})),
         preexec_fn=prepare,
         check=False,
     )

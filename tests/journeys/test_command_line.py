@@ -37,7 +37,10 @@ def test_check_says_what_the_api_says(tmp_path: Path, server: Server) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines() == [f"{good}: ok", *[f"{bad}: error: {one['pointer']}: {one['message']}" for one in told]]
     report = json.loads(mechaway("check", "--json", str(good), str(bad)).stdout)
-    assert report == [{"file": str(good), "errors": [], "warnings": []}, {"file": str(bad), "errors": told, "warnings": report[1]["warnings"]}]
+    assert report == [
+        {"file": str(good), "errors": [], "warnings": []},
+        {"file": str(bad), "errors": told, "warnings": report[1]["warnings"]},
+    ]
 
 
 def test_check_reads_yaml_and_tells_where_it_is_broken(tmp_path: Path) -> None:
@@ -52,6 +55,23 @@ def test_check_reads_yaml_and_tells_where_it_is_broken(tmp_path: Path) -> None:
     assert "line" in lines[1]
     assert len(lines) == 4
     assert done.stderr == ""
+
+
+def test_the_word_on_is_a_word_in_yaml(tmp_path: Path) -> None:
+    """YAML 1.1 takes `on`, `off`, `yes` and `no` for truth values, and then no edge could say by which exit it leaves."""
+    text = """
+id: x
+nodes:
+  - {id: hook, node_type: Webhook, params: {path: /}}
+  - {id: bad, node_type: FunLogic, on_error: branch, params: {script: error("no")}}
+  - {id: saved, node_type: FunLogic, params: {script: return 1}}
+edges:
+  - {from: hook, to: bad}
+  - {from: bad, to: saved, on: error}
+"""
+    file = write(tmp_path / "on.yaml", text)
+    done = mechaway("check", str(file))
+    assert (done.returncode, done.stdout) == (0, f"{file}: ok\n")
 
 
 def test_a_yaml_file_that_unfolds_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
@@ -120,10 +140,19 @@ def test_run_that_fails_exits_with_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--data", "{"], ["--data", "@none.json"], ["--data", "@"], ["--data", ""], ["--webhook", "/none"], ["--webhook", "/", "--method", "BREW"],
-        ["--webhook", "/", "--header", "nonsense"], ["--node", "none"], ["--node", "work"], ["--project", "none"], ["--project", "../x"],
+        ["--data", "{"],
+        ["--data", "@none.json"],
+        ["--data", "@"],
+        ["--data", ""],
+        ["--webhook", "/none"],
+        ["--webhook", "/", "--method", "BREW"],
+        ["--webhook", "/", "--header", "nonsense"],
+        ["--node", "none"],
+        ["--node", "work"],
+        ["--project", "none"],
+        ["--project", "../x"],
     ],
-)  # fmt: skip
+)
 def test_run_that_cannot_begin_is_a_sentence(tmp_path: Path, arguments: list[str]) -> None:
     file = write(tmp_path / "w.json", echo("w", path="/x", method="POST"))
     done = mechaway("run", str(file), "--data-dir", str(tmp_path / "data"), *arguments)
@@ -146,8 +175,16 @@ def test_run_of_a_broken_file_says_what_check_says(tmp_path: Path) -> None:
 def test_run_calls_a_webhook_with_query_headers_and_method(tmp_path: Path) -> None:
     file = write(tmp_path / "w.json", chain("w", hook("/a/:name"), lua("work", "return {query.q, path.name, headers['x-one']}")))
     done = mechaway(
-        "run", str(file), "--webhook", "/a/b%20c?q=1", "--header", "X-One: two", "--json", "--data-dir", str(tmp_path / "data"),
-    )  # fmt: skip
+        "run",
+        str(file),
+        "--webhook",
+        "/a/b%20c?q=1",
+        "--header",
+        "X-One: two",
+        "--json",
+        "--data-dir",
+        str(tmp_path / "data"),
+    )
     assert json.loads(done.stdout)["output"] == ["1", "b c", "two"]
 
 
@@ -155,30 +192,46 @@ def test_run_calls_a_webhook_with_query_headers_and_method(tmp_path: Path) -> No
 
 
 def test_settings_are_all_printed_with_value_default_and_help() -> None:
-    rows = {row["name"]: row for row in json.loads(mechaway("settings", "--json", port=4000, api_token="hidden").stdout)}
+    rows = {row["name"]: row for row in json.loads(mechaway("settings", "--json", settings={"port": 4000, "api_token": "hidden"}).stdout)}
     assert (rows["MECHAWAY_PORT"]["value"], rows["MECHAWAY_PORT"]["default"]) == (4000, 3004)
     assert rows["MECHAWAY_HOST"]["value"] == "127.0.0.1"
     assert all(row["help"] for row in rows.values())
     assert "hidden" not in str(rows)
-    text = mechaway("settings", port=4000).stdout
+    text = mechaway("settings", settings={"port": 4000}).stdout
     assert all(name in text for name in rows)
     assert "MECHAWAY_PORT = 4000" in text
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("port", "x"), ("port", "70000"), ("port", "-1"), ("workers", "0"), ("max_body_mb", "nan"), ("run_timeout", "-1"), ("sync", "maybe"), ("grace", "inf"), ("port", "1e3")],
-)  # fmt: skip
+    [
+        ("port", "x"),
+        ("port", "70000"),
+        ("port", "-1"),
+        ("workers", "0"),
+        ("max_body_mb", "nan"),
+        ("run_timeout", "-1"),
+        ("sync", "maybe"),
+        ("grace", "inf"),
+        ("port", "1e3"),
+    ],
+)
 def test_a_setting_that_cannot_be_is_a_sentence(name: str, value: str) -> None:
     for arguments in (["settings"], ["dev", "--port", "0"] if name != "port" else ["dev"]):
-        done = mechaway(*arguments, **{name: value})
+        done = mechaway(*arguments, settings={name: value})
         assert (done.returncode, done.stdout) == (1, "")
         assert f"MECHAWAY_{name.upper()}" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_token_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
+    done = mechaway("dev", "--port", "0", "--data-dir", str(tmp_path / "data"), settings={"api_token": "\udcff"})
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_several_wrong_settings_are_told_together() -> None:
-    done = mechaway("settings", port="x", workers="y")
+    done = mechaway("settings", settings={"port": "x", "workers": "y"})
     assert "MECHAWAY_PORT" in done.stderr
     assert "MECHAWAY_WORKERS" in done.stderr
 
@@ -193,7 +246,7 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
             assert (done.returncode, done.stdout) == (1, "")
             assert port in done.stderr
             assert len(done.stderr.splitlines()) == 1
-    done = mechaway("dev", "--host", "no-such-host.invalid", "--port", "0", api_token="x")
+    done = mechaway("dev", "--host", "no-such-host.invalid", "--port", "0", settings={"api_token": "x"})
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
 

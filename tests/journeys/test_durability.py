@@ -125,15 +125,15 @@ def test_no_save_of_many_at_once_is_lost(data: Path) -> None:
         assert numbers == list(range(2, 98))
         versions = server.http.get("/api/workflows/w/versions", params={"limit": 1000}).json()["versions"]
         assert len(versions) == 97
-        kept = {
-            server.http.get(f"/api/workflows/w/versions/{one['version']}").json()["nodes"][1]["params"]["script"] for one in versions
-        }
+        kept = {server.http.get(f"/api/workflows/w/versions/{one['version']}").json()["nodes"][1]["params"]["script"] for one in versions}
         assert kept == {f"return {number}" for number in range(97)}
 
 
 def test_many_writers_of_rows_lose_none(data: Path) -> None:
     with Server(data, "--workers", "2") as server, ThreadPoolExecutor(8) as pool:
-        server.save(chain("keep", hook(), {"id": "save", "node_type": "SimpleTableWriter", "params": {"table": "kept", "columns": ["key"]}}))
+        server.save(
+            chain("keep", hook(), {"id": "save", "node_type": "SimpleTableWriter", "params": {"table": "kept", "columns": ["key"]}})
+        )
 
         def post(number: int) -> int:
             answer = httpx.post(f"{server.url}/webhook/keep", json={"key": number}, timeout=PATIENCE, verify=False)

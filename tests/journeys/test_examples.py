@@ -36,7 +36,7 @@ def test_a_blog_creates_lists_finds_shows_counts_and_updates_posts(blog: httpx.C
     assert created.headers["location"] == "/webhook/blog/posts/hello-world"
     assert created.json() == {"id": 1, "slug": "hello-world", "title": "Hello, World!", "words": 5}
     assert blog.post("/webhook/blog/posts", json={"title": "Draft", "published": False}).json()["id"] == 2
-    assert blog.post("/webhook/blog/posts", json={"title": "It's 100% \"quoted\"; DROP TABLE posts"}).status_code == 201
+    assert blog.post("/webhook/blog/posts", json={"title": 'It\'s 100% "quoted"; DROP TABLE posts'}).status_code == 201
 
     listed = blog.get("/webhook/blog/posts").json()
     assert listed["count"] == 2
@@ -80,9 +80,16 @@ def test_a_folder_that_is_watched_brings_its_workflows_along(data: Path) -> None
 
 def test_a_yaml_file_runs_without_a_server(tmp_path: Path) -> None:
     done = mechaway(
-        "run", str(EXAMPLES / "fan-out-merge.yaml"), "--webhook", "/order", "--data", json.dumps(ORDER),
-        "--json", "--data-dir", str(tmp_path / "data"),
-    )  # fmt: skip
+        "run",
+        str(EXAMPLES / "fan-out-merge.yaml"),
+        "--webhook",
+        "/order",
+        "--data",
+        json.dumps(ORDER),
+        "--json",
+        "--data-dir",
+        str(tmp_path / "data"),
+    )
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads(done.stdout)
     assert record["status"] == "succeeded"

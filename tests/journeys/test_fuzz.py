@@ -23,9 +23,40 @@ JSON = st.recursive(
     max_leaves=12,
 )
 WRONG: list[Any] = [
-    None, True, False, 0, -1, 1.5, 10**30, 1e308, "", " ", "x", "\0", "☃", "$json", "$nope", "{{ x", "{{ }}", "'; DROP TABLE t", "../x", "a" * 5000,
-    [], [None], [[]], ["x", 5], {}, {"x": 1}, {"": None}, {"name": 5}, {"columns": []}, [{"name": "a", "type": "NOPE"}], "any", ["GET", 5], ":",
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    10**30,
+    1e308,
+    "",
+    " ",
+    "x",
+    "\0",
+    "☃",
+    "$json",
+    "$nope",
+    "{{ x",
+    "{{ }}",
+    "'; DROP TABLE t",
+    "../x",
+    "a" * 5000,
+    [],
+    [None],
+    [[]],
+    ["x", 5],
+    {},
+    {"x": 1},
+    {"": None},
+    {"name": 5},
+    {"columns": []},
+    [{"name": "a", "type": "NOPE"}],
+    "any",
+    ["GET", 5],
+    ":",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +71,48 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def full() -> dict[str, Any]:
     """A document in which every field stands that there is."""
     nodes = [
-        {"id": "hook", "name": "In", "node_type": "Webhook", "params": {"path": "/a/:b", "method": ["GET", "POST"], "respond": "all_items", "mode": "wait", "auth": "none"}, "meta": {"x": 1}},
-        {"id": "lua", "node_type": "FunLogic", "disabled": False, "params": {"script": "return data", "memory_mb": 16, "timeout": 1},
-         "outputs": {"a": "$json.a", "b": "1 + 1"}, "timeout": 5, "retry": {"attempts": 1, "delay": 0, "backoff": 1, "max_delay": 1, "on": ["timeout", 429, "5xx"]}},
-        {"id": "write", "node_type": "SimpleTableWriter", "params": {"table": "t", "columns": ["a", {"name": "b", "type": "JSON"}], "on_conflict": {"columns": ["a"], "update": ["b"]}},
-         "inputs": ["$json.a", "now()"], "on_error": "branch"},
-        {"id": "read", "node_type": "SimpleTableReader", "params": {"table": "t", "where": "a = ?", "order_by": "id", "limit": 5, "output": "items"}, "inputs": ["$query.x"]},
-        {"id": "ask", "node_type": "SimpleTableQuery", "params": {"query": "SELECT :a AS a", "table": "t", "write": False, "output": "list"}, "inputs": ["$headers.host"], "on_error": "continue"},
-        {"id": "say", "node_type": "Respond", "params": {"status": "{{ 200 }}", "headers": {"x-a": "{{ $json.a }}"}, "body": {"deep": ["{{ $json }}"]}}},
-    ]  # fmt: skip
+        {
+            "id": "hook",
+            "name": "In",
+            "node_type": "Webhook",
+            "params": {"path": "/a/:b", "method": ["GET", "POST"], "respond": "all_items", "mode": "wait", "auth": "none"},
+            "meta": {"x": 1},
+        },
+        {
+            "id": "lua",
+            "node_type": "FunLogic",
+            "disabled": False,
+            "params": {"script": "return data", "memory_mb": 16, "timeout": 1},
+            "outputs": {"a": "$json.a", "b": "1 + 1"},
+            "timeout": 5,
+            "retry": {"attempts": 1, "delay": 0, "backoff": 1, "max_delay": 1, "on": ["timeout", 429, "5xx"]},
+        },
+        {
+            "id": "write",
+            "node_type": "SimpleTableWriter",
+            "params": {"table": "t", "columns": ["a", {"name": "b", "type": "JSON"}], "on_conflict": {"columns": ["a"], "update": ["b"]}},
+            "inputs": ["$json.a", "now()"],
+            "on_error": "branch",
+        },
+        {
+            "id": "read",
+            "node_type": "SimpleTableReader",
+            "params": {"table": "t", "where": "a = ?", "order_by": "id", "limit": 5, "output": "items"},
+            "inputs": ["$query.x"],
+        },
+        {
+            "id": "ask",
+            "node_type": "SimpleTableQuery",
+            "params": {"query": "SELECT :a AS a", "table": "t", "write": False, "output": "list"},
+            "inputs": ["$headers.host"],
+            "on_error": "continue",
+        },
+        {
+            "id": "say",
+            "node_type": "Respond",
+            "params": {"status": "{{ 200 }}", "headers": {"x-a": "{{ $json.a }}"}, "body": {"deep": ["{{ $json }}"]}},
+        },
+    ]
     edges = [
         {"from": "hook", "to": "lua", "on": "main", "meta": 5},
         {"from": "lua", "to": "write"},
@@ -57,12 +121,23 @@ def full() -> dict[str, Any]:
         {"from": "read", "to": "say"},
         {"from": "ask", "to": "say"},
     ]
-    return {"id": "full", "name": "All", "description": "x", "active": True, "settings": {"timeout": 5}, "nodes": nodes, "edges": edges, "meta": {}}
+    return {
+        "id": "full",
+        "name": "All",
+        "description": "x",
+        "active": True,
+        "settings": {"timeout": 5},
+        "nodes": nodes,
+        "edges": edges,
+        "meta": {},
+    }
 
 
 def places(value: Any, way: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """The ways to every value inside a value."""
-    inside: list[tuple[str | int, Any]] = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    inside: list[tuple[str | int, Any]] = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
     return [way, *(deeper for key, child in inside for deeper in places(child, (*way, key)))]
 
 
@@ -147,7 +222,9 @@ def test_a_missing_or_unknown_field_anywhere_is_told(server: Server) -> None:
             if not free:
                 assert any(error["pointer"].endswith("/no~0such~1field") for error in checked["errors"]), way
             for name in holder:
-                fine(server.http.post("/api/validate", json=put(document, way, {key: value for key, value in holder.items() if key != name})))
+                fine(
+                    server.http.post("/api/validate", json=put(document, way, {key: value for key, value in holder.items() if key != name}))
+                )
 
 
 @FUZZ
@@ -173,11 +250,27 @@ def _same(one: Any, two: Any) -> bool:
         return isinstance(one, list) and len(one) == len(two) and all(_same(a, b) for a, b in zip(one, two, strict=True))
     if isinstance(two, int) and not isinstance(two, bool) and not -(2**63) <= two < 2**63:
         return isinstance(one, float | int) and float(one) == float(two)
-    return type(one) is type(two) and one == two or (isinstance(two, float) and one == two)
+    return (type(one) is type(two) and one == two) or (isinstance(two, float) and one == two)
 
 
 @FUZZ
-@given(body=st.binary(max_size=60), kind=st.sampled_from(["application/json", "text/plain", "application/x-www-form-urlencoded", "text/x; charset=utf-16", "", "multipart/form-data", ";", "a/b; charset", "a/b; charset=\"", "text/plain; charset=hex"]))  # fmt: skip
+@given(
+    body=st.binary(max_size=60),
+    kind=st.sampled_from(
+        [
+            "application/json",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "text/x; charset=utf-16",
+            "",
+            "multipart/form-data",
+            ";",
+            "a/b; charset",
+            'a/b; charset="',
+            "text/plain; charset=hex",
+        ]
+    ),
+)
 def test_any_bytes_are_answered_by_every_door(server: Server, body: bytes, kind: str) -> None:
     for path in ("/api/workflows", "/api/validate", "/api/workflows/echo/run", "/webhook/echo", "/webhook/full/a/b"):
         fine(server.http.post(path, content=body, headers={"content-type": kind}))
@@ -186,9 +279,60 @@ def test_any_bytes_are_answered_by_every_door(server: Server, body: bytes, kind:
 @FUZZ
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND"]),
-    parts=st.lists(st.sampled_from(["api", "p", "webhook", "default", "workflows", "echo", "full", "a", "versions", "1", "restore", "run", "tables", "t", "rows", "projects", "..", ".", "", "%2e%2e", "%00", "%2F", "%ff", "%", "x" * 300, "healthz", "docs", "node-types", "~", "%F0%9F%8E%89", "*"]), max_size=6),
-    query=st.sampled_from(["", "?", "?limit=1", "?limit=a", "?cursor=%00", "?cursor=1", "?before=0", "?a=%ff", "?a&b=&=c", "?" + "a" * 3000, "?limit=1&limit=2"]),
-)  # fmt: skip
+    parts=st.lists(
+        st.sampled_from(
+            [
+                "api",
+                "p",
+                "webhook",
+                "default",
+                "workflows",
+                "echo",
+                "full",
+                "a",
+                "versions",
+                "1",
+                "restore",
+                "run",
+                "tables",
+                "t",
+                "rows",
+                "projects",
+                "..",
+                ".",
+                "",
+                "%2e%2e",
+                "%00",
+                "%2F",
+                "%ff",
+                "%",
+                "x" * 300,
+                "healthz",
+                "docs",
+                "node-types",
+                "~",
+                "%F0%9F%8E%89",
+                "*",
+            ]
+        ),
+        max_size=6,
+    ),
+    query=st.sampled_from(
+        [
+            "",
+            "?",
+            "?limit=1",
+            "?limit=a",
+            "?cursor=%00",
+            "?cursor=1",
+            "?before=0",
+            "?a=%ff",
+            "?a&b=&=c",
+            "?" + "a" * 3000,
+            "?limit=1&limit=2",
+        ]
+    ),
+)
 def test_any_address_is_answered(server: Server, method: str, parts: list[str], query: str) -> None:
     target = "/" + "/".join(parts) + query
     if "projects/default" in target or (method == "DELETE" and "workflows" in parts):
@@ -200,15 +344,92 @@ def test_any_address_is_answered(server: Server, method: str, parts: list[str], 
 
 
 @FUZZ
-@given(name=st.sampled_from(["if-match", "if-none-match", "content-type", "content-encoding", "accept", "authorization", "x-forwarded-for", "host", "range", "cookie", "expect", "origin", "forwarded", "te"]), value=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))  # fmt: skip
+@given(
+    name=st.sampled_from(
+        [
+            "if-match",
+            "if-none-match",
+            "content-type",
+            "content-encoding",
+            "accept",
+            "authorization",
+            "x-forwarded-for",
+            "host",
+            "range",
+            "cookie",
+            "expect",
+            "origin",
+            "forwarded",
+            "te",
+        ]
+    ),
+    value=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30),
+)
 def test_any_header_is_answered(server: Server, name: str, value: str) -> None:
     headers = {name: value.strip()}
-    for method, path, body in [("GET", "/api/workflows/echo", None), ("PUT", "/api/workflows/full", full()), ("POST", "/webhook/echo", {"a": 1})]:
+    for method, path, body in [
+        ("GET", "/api/workflows/echo", None),
+        ("PUT", "/api/workflows/full", full()),
+        ("POST", "/webhook/echo", {"a": 1}),
+    ]:
         fine(server.http.request(method, path, json=body, headers=headers))
 
 
 @FUZZ
-@given(text=TEXT | st.sampled_from(["$", "$$", "$json", "$json.", "$json[", "$json[0]", "$json['", "$node", "$node.x", "$node.hook.a", "$run.id", "$run.x", "$secret.A", "$query", "$file.x", "{", "[1,", "nil", "nil + 1", "error()", "error({})", "1/0", "0/0", "{}", "{1}", "function() end", "...", "]]", "--", "--[[", "p1", "_ENV", "goto x", "return 1", "local x", "1;", "1) + (1", "{{", "}}", "'}}'", "\"", "a.b.c", "data", "item", "json.encode", "string.rep('x', 1e8)", "(function() while true do end end)()"]))  # fmt: skip
+@given(
+    text=TEXT
+    | st.sampled_from(
+        [
+            "$",
+            "$$",
+            "$json",
+            "$json.",
+            "$json[",
+            "$json[0]",
+            "$json['",
+            "$node",
+            "$node.x",
+            "$node.hook.a",
+            "$run.id",
+            "$run.x",
+            "$secret.A",
+            "$query",
+            "$file.x",
+            "{",
+            "[1,",
+            "nil",
+            "nil + 1",
+            "error()",
+            "error({})",
+            "1/0",
+            "0/0",
+            "{}",
+            "{1}",
+            "function() end",
+            "...",
+            "]]",
+            "--",
+            "--[[",
+            "p1",
+            "_ENV",
+            "goto x",
+            "return 1",
+            "local x",
+            "1;",
+            "1) + (1",
+            "{{",
+            "}}",
+            "'}}'",
+            '"',
+            "a.b.c",
+            "data",
+            "item",
+            "json.encode",
+            "string.rep('x', 1e8)",
+            "(function() while true do end end)()",
+        ]
+    )
+)
 def test_any_expression_is_judged_at_save_and_answered_at_run(server: Server, text: str) -> None:
     nodes = [
         {"id": "q", "node_type": "SimpleTableQuery", "params": {"query": "SELECT ? AS a"}, "inputs": [text]},
@@ -238,9 +459,70 @@ def test_any_script_is_judged_at_save_and_answered_at_run(server: Server, script
 
 @FUZZ
 @given(
-    sql=st.lists(st.sampled_from(["SELECT", "*", "FROM", "t", "sqlite_schema", "WHERE", "(", ")", ",", ";", "?", ":a", "@b", "?5", "'", "\"", "--", "/*", "1", "x'00'", "WITH", "RECURSIVE", "c(x)", "AS", "UNION ALL", "INSERT INTO", "VALUES", "UPDATE", "SET", "a", "=", "DELETE", "RETURNING", "EXPLAIN", "QUERY PLAN", "PRAGMA", "ATTACH", "CREATE TABLE", "DROP TABLE", "VACUUM", "count(*)", "random()", "zeroblob(1e9)", "NULL", "\0", "☃", "LIMIT", "-1", "char(0)", "json('[1]')", "9e999", "CAST", "printf('%*d', 1e9, 1)", "group_concat(a)"]), min_size=1, max_size=9).map(" ".join),
+    sql=st.lists(
+        st.sampled_from(
+            [
+                "SELECT",
+                "*",
+                "FROM",
+                "t",
+                "sqlite_schema",
+                "WHERE",
+                "(",
+                ")",
+                ",",
+                ";",
+                "?",
+                ":a",
+                "@b",
+                "?5",
+                "'",
+                '"',
+                "--",
+                "/*",
+                "1",
+                "x'00'",
+                "WITH",
+                "RECURSIVE",
+                "c(x)",
+                "AS",
+                "UNION ALL",
+                "INSERT INTO",
+                "VALUES",
+                "UPDATE",
+                "SET",
+                "a",
+                "=",
+                "DELETE",
+                "RETURNING",
+                "EXPLAIN",
+                "QUERY PLAN",
+                "PRAGMA",
+                "ATTACH",
+                "CREATE TABLE",
+                "DROP TABLE",
+                "VACUUM",
+                "count(*)",
+                "random()",
+                "zeroblob(1e9)",
+                "NULL",
+                "\0",
+                "☃",
+                "LIMIT",
+                "-1",
+                "char(0)",
+                "json('[1]')",
+                "9e999",
+                "CAST",
+                "printf('%*d', 1e9, 1)",
+                "group_concat(a)",
+            ]
+        ),
+        min_size=1,
+        max_size=9,
+    ).map(" ".join),
     write=st.booleans(),
-)  # fmt: skip
+)
 def test_any_sql_is_judged_at_save_and_answered_at_run(server: Server, sql: str, write: bool) -> None:
     nodes: list[dict[str, Any]] = [
         {"id": "q", "node_type": "SimpleTableQuery", "params": {"query": sql, "write": write}},
@@ -257,7 +539,13 @@ def test_any_sql_is_judged_at_save_and_answered_at_run(server: Server, sql: str,
 
 
 @FUZZ
-@given(items=st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "id"]), JSON, max_size=4), max_size=4), columns=st.lists(st.sampled_from(["a", "b", "c", "id", "A", "rowid", "select", "a b", '"', "☃", "_inserted_id"]), min_size=1, max_size=3), conflict=st.booleans())  # fmt: skip
+@given(
+    items=st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "id"]), JSON, max_size=4), max_size=4),
+    columns=st.lists(
+        st.sampled_from(["a", "b", "c", "id", "A", "rowid", "select", "a b", '"', "☃", "_inserted_id"]), min_size=1, max_size=3
+    ),
+    conflict=st.booleans(),
+)
 def test_any_items_are_stored_or_refused(server: Server, items: list[Any], columns: list[str], conflict: bool) -> None:
     params: dict[str, Any] = {"table": "any", "columns": columns}
     if conflict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,18 @@ DOCUMENTS: dict[str, Callable[[], Any]] = {
     "fields that are unknown": lambda: {"id": "unknown", "nodes": [hook() | {f"u{number}": 1 for number in range(300_000)}]},
     "edges that are the same": lambda: {"id": "same", "nodes": [hook(), lua("a", "1")], "edges": [{"from": "hook", "to": "a"}] * 200_000},
     "nodes that are the same": lambda: {"id": "same", "nodes": [hook()] * 100_000},
-    "a cycle": lambda: chain("cycle", hook(), *passing(MANY)) | {"edges": [{"from": f"n{n}", "to": f"n{(n + 1) % MANY}"} for n in range(MANY)]},
+    "a cycle": lambda: (
+        chain("cycle", hook(), *passing(MANY)) | {"edges": [{"from": f"n{n}", "to": f"n{(n + 1) % MANY}"} for n in range(MANY)]}
+    ),
     "expressions": lambda: query(inputs=["x + 1"] * 100_000),
     "long strings that never end": lambda: query(inputs=["x + [=[ " + "[=[ " * 100_000]),
     "quotes that never end": lambda: query(inputs=["x + 'a" + "\\" * 400_001]),
     "paths without end": lambda: query(inputs=["$json" + ".a" * 400_000 + "!"]),
     "keys in brackets that never end": lambda: query(inputs=['$json["' + "a" * 400_000]),
     "templates that never end": lambda: chain("t", hook(), {"id": "r", "node_type": "Respond", "params": {"body": "{{ " * 200_000}}),
-    "templates full of brackets": lambda: chain("t", hook(), {"id": "r", "node_type": "Respond", "params": {"body": "{{ " + "[=[ " * 100_000}}),
+    "templates full of brackets": lambda: chain(
+        "t", hook(), {"id": "r", "node_type": "Respond", "params": {"body": "{{ " + "[=[ " * 100_000}}
+    ),
     "brackets in Lua": lambda: echo("deep", "return " + "(" * 200_000 + "1" + ")" * 200_000),
     "brackets in SQL": lambda: query(params={"query": "SELECT " + "(" * 400_000}),
     "quotes in SQL": lambda: query(params={"query": "SELECT " + "'" * 900_001}),
@@ -79,29 +84,51 @@ DOCUMENTS: dict[str, Callable[[], Any]] = {
     "outputs of many names": lambda: query(outputs=[f"$json.a{number}" for number in range(20_000)]),
     "a long id": lambda: echo("a" * 5_000_000),
     "much to keep": lambda: echo("meta") | {"meta": ["x" * 100] * 90_000},
-}  # fmt: skip
+}
+
+
+class Judge:
+    """A server that is replaced when a document kept it too busy, so that the next one is judged by itself."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.server: Server | None = None
+
+    def get(self) -> Server:
+        if self.server is None:
+            self.server = Server(self.data)
+            self.server.http.get("/api/node-types").raise_for_status()
+        return self.server
+
+    def drop(self) -> None:
+        if self.server is not None:
+            self.server.kill()
+            self.server.close()
+            self.server = None
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    made = Judge(tmp_path_factory.mktemp("judge") / "data")
+    yield made
+    made.drop()
 
 
 @pytest.mark.parametrize("name", list(DOCUMENTS))
-def test_a_hostile_document_is_judged_soon(data: Path, name: str) -> None:
-    with Server(data) as server:
-        server.http.get("/api/node-types").raise_for_status()
-        body = json.dumps(DOCUMENTS[name](), separators=(",", ":")).encode()
-        assert len(body) < 10_000_000
-        began = time.monotonic()
-        try:
-            answer = server.http.post("/api/validate", content=body, timeout=SOON)
-            took = time.monotonic() - began
-            assert answer.status_code in (200, 504), answer.text[:500]
-            if answer.status_code == 504:
-                problem(answer, 504)
-            assert len(answer.content) < 2_000_000
-            most = _peak(server.process.pid)
-            assert most < 1000, f"the server took {most} MB for it"
-            assert took < SOON
-        except BaseException:
-            server.kill()
-            raise
+def test_a_hostile_document_is_judged_soon(judge: Judge, name: str) -> None:
+    body = json.dumps(DOCUMENTS[name](), separators=(",", ":")).encode()
+    assert len(body) < 10_000_000
+    server = judge.get()
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak of memory counts from here
+    try:
+        answer = server.http.post("/api/validate", content=body, timeout=SOON)
+        if answer.status_code != 200:
+            problem(answer, 504)
+        assert len(answer.content) < 2_000_000
+        assert _peak(server.process.pid) < 1000, f"the server took {_peak(server.process.pid)} MB for it"
+    except BaseException:
+        judge.drop()
+        raise
 
 
 def _peak(pid: int) -> int:
@@ -110,12 +137,23 @@ def _peak(pid: int) -> int:
     return int(line.split()[1]) // 1000
 
 
-def test_a_document_of_ten_thousand_nodes_is_saved_and_runs(server: Server) -> None:
+def test_a_chain_of_ten_thousand_nodes_is_saved_and_runs(judge: Judge) -> None:
+    server = judge.get()
     server.save(chain("long", hook(), *passing(9_999)))
     assert server.http.post("/webhook/long", json={"a": 1}).json() == {"a": 1}
+
+
+def test_a_fan_of_ten_thousand_nodes_is_saved_and_runs(judge: Judge) -> None:
+    server = judge.get()
     server.save(fan(9_998))
-    answer = server.http.post("/webhook/fan", json={"a": 1})
-    assert (answer.status_code, len(answer.json())) == (200, 9_998) if isinstance(answer.json(), list) else (200, 1)
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
+    try:
+        answer = server.http.post("/api/workflows/fan/run", json={"items": [{"a": 1}]}, timeout=SOON)
+        assert answer.json()["nodes"][-1]["items_in"] == 9_998
+        assert _peak(server.process.pid) < 1000, f"the server took {_peak(server.process.pid)} MB for it"
+    except BaseException:
+        judge.drop()
+        raise
 
 
 def test_a_document_of_nearly_the_limit_is_saved_and_comes_back(server: Server) -> None:
@@ -128,8 +166,6 @@ def test_a_document_of_nearly_the_limit_is_saved_and_comes_back(server: Server) 
 
 
 def test_others_are_served_while_a_large_document_is_judged(server: Server) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     server.save(echo("echo"))
     body = json.dumps(chain("scripts", hook(), *[lua(f"n{number}", "return data") for number in range(30_000)])).encode()
     with ThreadPoolExecutor(1) as pool:

@@ -86,8 +86,28 @@ def test_sql_of_a_project_cannot_leave_it(server: Server, query: str) -> None:
 
 @pytest.mark.parametrize(
     "slug",
-    ["..", ".", "", "a/b", "../default", "UPPER", "a" * 64, "ünï", "a b", "a_b", "-a", "a.b", "\0", "default\n", "%2e%2e", ".new-x", ".trash-x", "a\\b", "/"],
-)  # fmt: skip
+    [
+        "..",
+        ".",
+        "",
+        "a/b",
+        "../default",
+        "UPPER",
+        "a" * 64,
+        "ünï",
+        "a b",
+        "a_b",
+        "-a",
+        "a.b",
+        "\0",
+        "default\n",
+        "%2e%2e",
+        ".new-x",
+        ".trash-x",
+        "a\\b",
+        "/",
+    ],
+)
 def test_a_slug_that_cannot_be_one_makes_no_project_and_finds_none(server: Server, slug: str) -> None:
     problem(server.http.post("/api/projects", json={"slug": slug}), 422)
     encoded = quote(slug, safe="").replace(".", "%2E")

@@ -15,10 +15,7 @@ ADDRESS = "/webhook/poc-grading-workflow/grade"
 
 def answer_with(number: int) -> str:
     """The documented answer, to the byte, for row `number`."""
-    return (
-        '{"student_id":"s123","original_score":85,"doubled_score":170,"passed":true,'
-        f'"_inserted_id":{number},"_rows_affected":1}}'
-    )
+    return f'{{"student_id":"s123","original_score":85,"doubled_score":170,"passed":true,"_inserted_id":{number},"_rows_affected":1}}'
 
 
 def test_a_posted_workflow_answers_its_webhook_as_documented_and_goes_on_after_a_restart(data: Path) -> None:
@@ -42,7 +39,8 @@ def test_a_change_is_live_for_the_very_next_call(server: Server) -> None:
     assert server.http.post("/webhook/changing/grade", json=SENT).json()["doubled_score"] == 170
     for factor in range(3, 30):
         document["nodes"][1]["params"]["script"] = (
-            f"local s = data[1]; return {{student_id = s.student_id, original_score = s.score, doubled_score = s.score * {factor}, passed = true}}"
+            "local s = data[1]; return {student_id = s.student_id, original_score = s.score, "
+            f"doubled_score = s.score * {factor}, passed = true}}"
         )
         saved = server.http.put("/api/workflows/changing", json=document)
         assert saved.json()["version"] == factor - 1
@@ -54,7 +52,13 @@ def test_a_document_comes_back_as_it_was_meant_in_canonical_form(server: Server)
         "meta": {"canvas": [1, None, {"x": None}]},
         "edges": [{"to": "grade", "from": "hook", "on": None, "meta": {"colour": "red"}}],
         "nodes": [
-            {"id": "hook", "type": "WebhookNode", "params": {"method": "POST", "path": "/grade", "auth": None}, "retry": None, "name": None},
+            {
+                "id": "hook",
+                "type": "WebhookNode",
+                "params": {"method": "POST", "path": "/grade", "auth": None},
+                "retry": None,
+                "name": None,
+            },
             {"params": {"script": "return data", "timeout": None}, "id": "grade", "node_type": "FunLogicNode", "meta": [1.5, None]},
         ],
         "name": "Grade",
@@ -81,7 +85,9 @@ def test_a_document_comes_back_as_it_was_meant_in_canonical_form(server: Server)
     assert server.http.get("/api/workflows/canonical").content == first.content
 
 
-@pytest.mark.parametrize("value", ["ünïcödé ☃ 🎉", "\u2028\u0001\t", "a" * 100_000, 2**53 + 1, -(2**63), 0.1, 1e-300, [], {}, [None, {"a": None}]])
+@pytest.mark.parametrize(
+    "value", ["ünïcödé ☃ 🎉", "\u2028\u0001\t", "a" * 100_000, 2**53 + 1, -(2**63), 0.1, 1e-300, [], {}, [None, {"a": None}]]
+)
 def test_free_json_is_kept_exactly(server: Server, value: object) -> None:
     document = {**poc(), "id": "free", "meta": {"value": value}}
     server.save(document)

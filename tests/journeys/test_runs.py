@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.journeys.server import Server, chain, echo, hook, lua, problem
@@ -19,7 +20,9 @@ def by_id(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_record_tells_what_each_node_took_and_gave(server: Server) -> None:
-    server.save(chain("told", hook(), lua("double", "log('seen', #data) return {n = item.n * 2}"), lua("last", "return {data[1], data[1]}")))
+    server.save(
+        chain("told", hook(), lua("double", "log('seen', #data) return {n = item.n * 2}"), lua("last", "return {data[1], data[1]}"))
+    )
     record = server.record("told", items=[{"n": 21}])
     assert record["status"] == "succeeded"
     assert (record["workflow_id"], record["project"], record["trigger"], record["start_node"]) == ("told", "default", "manual", "hook")
@@ -38,7 +41,12 @@ def test_a_record_tells_what_each_node_took_and_gave(server: Server) -> None:
 
 
 def test_a_run_by_hand_starts_where_it_is_told_to(server: Server) -> None:
-    nodes = [hook("/a") | {"id": "a"}, hook("/b") | {"id": "b"}, lua("one", "return 'one'"), lua("two", "return {n = #data, q = query and 1}")]
+    nodes = [
+        hook("/a") | {"id": "a"},
+        hook("/b") | {"id": "b"},
+        lua("one", "return 'one'"),
+        lua("two", "return {n = #data, q = query and 1}"),
+    ]
     server.save({"id": "doors", "nodes": nodes, "edges": [{"from": "a", "to": "one"}, {"from": "b", "to": "two"}]})
     assert server.record("doors")["output"] == ["one"]
     record = server.record("doors", node="b", items=[1, 2, 3])
@@ -52,8 +60,16 @@ def test_a_run_by_hand_that_makes_no_sense_is_told(server: Server) -> None:
     server.save(echo("plain"))
     address = "/api/workflows/plain/run"
     wrong: list[Any] = [
-        {"node": "nope"}, {"node": "work"}, {"node": 5}, {"node": ""}, {"items": {}}, {"items": "x"}, {"items": 5}, {"other": 1}, {"node": "hook\0"},
-    ]  # fmt: skip
+        {"node": "nope"},
+        {"node": "work"},
+        {"node": 5},
+        {"node": ""},
+        {"items": {}},
+        {"items": "x"},
+        {"items": 5},
+        {"other": 1},
+        {"node": "hook\0"},
+    ]
     for body in wrong:
         problem(server.http.post(address, json=body), 422)
     for text in (b"[]", b"5", b"{", b"null"):
@@ -95,8 +111,6 @@ def test_what_failed_comes_good_at_a_later_attempt(server: Server) -> None:
     """The table appears between the attempts, made by a branch beside."""
     server.save(chain("maker", hook(), {"id": "m", "node_type": "SimpleTableWriter", "params": {"table": "once", "columns": ["n"]}}))
     server.save(chain("flaky", hook(), FLAKY | {"retry": {"attempts": 100, "delay": 0.05, "backoff": 1}}))
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(server.record, "flaky", items=[{"n": 5}])
         server.record("maker", items=[{"n": 1}])
@@ -106,7 +120,9 @@ def test_what_failed_comes_good_at_a_later_attempt(server: Server) -> None:
 
 
 def test_an_error_can_go_on_as_an_item(server: Server) -> None:
-    server.save(chain("goes-on", hook(), lua("bad", "error('oh no')", on_error="continue"), lua("after", "return {said = item.error.message}")))
+    server.save(
+        chain("goes-on", hook(), lua("bad", "error('oh no')", on_error="continue"), lua("after", "return {said = item.error.message}"))
+    )
     record = server.record("goes-on")
     assert record["status"] == "succeeded"
     assert "oh no" in record["output"][0]["said"]

@@ -23,17 +23,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.parametrize(
     "path",
     [
-        "/api/workflows", "/api/projects", "/api/tables", "/api/node-types", "/docs", "/openapi.json", "/p/default/api/workflows", "/redoc",
-        "/docs/oauth2-redirect", "//api/workflows", "/api", "/%61pi/workflows",
+        "/api/workflows",
+        "/api/projects",
+        "/api/tables",
+        "/api/node-types",
+        "/docs",
+        "/openapi.json",
+        "/p/default/api/workflows",
+        "/redoc",
+        "/docs/oauth2-redirect",
+        "//api/workflows",
+        "/api",
+        "/%61pi/workflows",
     ],
-)  # fmt: skip
+)
 def test_without_the_token_the_api_is_closed(server: Server, path: str) -> None:
     for headers in (
-        {}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer"}, {"authorization": f"Basic {'x' * 20}"}, {"authorization": ""},
-        {"authorization": "Bearer s3cret-t"}, {"authorization": "Bearer \xff\xfe"}, {"x-api-token": "s3cret"},
-    ):  # fmt: skip
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer"},
+        {"authorization": f"Basic {'x' * 20}"},
+        {"authorization": ""},
+        {"authorization": "Bearer s3cret-t"},
+        {"authorization": "Bearer \xff\xfe"},
+        {"x-api-token": "s3cret"},
+    ):
         with client(server.url) as http:
-            answer = http.get(path, headers={name: value.encode("latin-1") for name, value in headers.items()})
+            answer = http.get(path, headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
         problem(answer, 401)
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -73,8 +89,8 @@ def test_with_a_token_it_listens_for_the_world(data: Path) -> None:
 
 
 def test_the_token_is_shown_nowhere(server: Server) -> None:
-    done = mechaway("settings", api_token="very-hidden")
+    done = mechaway("settings", settings={"api_token": "very-hidden"})
     assert "very-hidden" not in done.stdout + done.stderr
-    done = mechaway("settings", "--json", api_token="very-hidden")
+    done = mechaway("settings", "--json", settings={"api_token": "very-hidden"})
     assert "very-hidden" not in done.stdout + done.stderr
     assert TOKEN not in server.out + server.err

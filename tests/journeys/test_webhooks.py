@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -64,9 +66,22 @@ def test_a_webhook_answers_only_its_methods_and_names_them(server: Server) -> No
 
 def test_what_has_no_webhook_is_404(server: Server) -> None:
     for path in (
-        "/webhook", "/webhook/", "/webhook//", "/webhook/none", "/webhook/none/x", "/webhook/echo/x", "/webhook/echo//", "/webhook//echo",
-        "/webhook/ECHO", "/webhook/echo%00", "/webhook/%2e%2e/echo", "/webhook/echo%2Fx", "/p", "/p/", "/p/none/webhook/echo",
-    ):  # fmt: skip
+        "/webhook",
+        "/webhook/",
+        "/webhook//",
+        "/webhook/none",
+        "/webhook/none/x",
+        "/webhook/echo/x",
+        "/webhook/echo//",
+        "/webhook//echo",
+        "/webhook/ECHO",
+        "/webhook/echo%00",
+        "/webhook/%2e%2e/echo",
+        "/webhook/echo%2Fx",
+        "/p",
+        "/p/",
+        "/p/none/webhook/echo",
+    ):
         problem(server.http.post(path), 404)
     problem(server.raw(b"POST /webhook/../webhook/echo HTTP/1.1\r\nHost: x\r\n\r\n"), 404)
 
@@ -126,7 +141,9 @@ def test_query_fields_come_as_text_and_repeated_ones_as_lists(server: Server) ->
 
 
 def test_headers_come_in_lower_case_and_repeated_ones_joined(server: Server) -> None:
-    answer = server.raw(b"GET /webhook/mirror HTTP/1.1\r\nHost: x\r\nX-One: a\r\nx-one: b\r\nCookie: a=1\r\nCookie: b=2\r\nX-Empty:\r\n\r\n")
+    answer = server.raw(
+        b"GET /webhook/mirror HTTP/1.1\r\nHost: x\r\nX-One: a\r\nx-one: b\r\nCookie: a=1\r\nCookie: b=2\r\nX-Empty:\r\n\r\n"
+    )
     headers = answer.json()["headers"]
     assert (headers["x-one"], headers["cookie"], headers["x-empty"], headers["host"]) == ("a, b", "a=1; b=2", "", "x")
 
@@ -134,7 +151,7 @@ def test_headers_come_in_lower_case_and_repeated_ones_joined(server: Server) -> 
 def test_a_query_that_is_no_text_is_400(server: Server) -> None:
     problem(server.http.get("/webhook/mirror?a=%FF"), 400)
     problem(server.http.get("/webhook/mirror?%ED%A0%80=1"), 400)
-    many = "&".join(f"a{number}=1" for number in range(10_001))
+    many = "&".join("a" * 10_001)
     problem(server.raw(f"GET /webhook/mirror?{many} HTTP/1.1\r\nHost: x\r\n\r\n".encode()), 400)
 
 
@@ -165,23 +182,60 @@ def test_headers_without_end_are_refused_before_they_fill_the_memory(server: Ser
 
 
 @pytest.mark.parametrize(
-    "value", [{}, [], {"a": None}, [None], None, True, 0, -1.5, "text", "", [[]], {"": 1}, "\0", 2**63 - 1, -(2**63), {"a": {"b": [1, {"c": []}]}}, "ünï☃🎉"]
-)  # fmt: skip
+    "value",
+    [
+        {},
+        [],
+        {"a": None},
+        [None],
+        None,
+        True,
+        0,
+        -1.5,
+        "text",
+        "",
+        [[]],
+        {"": 1},
+        "\0",
+        2**63 - 1,
+        -(2**63),
+        {"a": {"b": [1, {"c": []}]}},
+        "ünï☃🎉",
+    ],
+)
 def test_json_comes_back_as_it_was_sent(server: Server, value: object) -> None:
     answer = server.http.post("/webhook/echo", content=json.dumps(value), headers={"content-type": "application/json"})
     assert answer.status_code == 200
     assert json.dumps(answer.json(), sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json", "application/json ;x=y"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json", "application/json ;x=y"]
+)
 def test_every_way_to_say_json_is_json(server: Server, kind: str) -> None:
     assert server.http.post("/webhook/echo", content=b'{"a": [1]}', headers={"content-type": kind}).json() == {"a": [1]}
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b'{"a":}', b"nul", b" ", b"NaN", b"1e999", b"01", b"'a'", b'{"a":1}x', b'"\\ud800"', b'"\xff"', b"\xef\xbb\xbf{}", b"[" * 101 + b"]" * 101, b'{"a":' * 101 + b"1" + b"}" * 101, b"\0"],
-)  # fmt: skip
+    [
+        b"{",
+        b'{"a":}',
+        b"nul",
+        b" ",
+        b"NaN",
+        b"1e999",
+        b"01",
+        b"'a'",
+        b'{"a":1}x',
+        b'"\\ud800"',
+        b'"\xff"',
+        b"\xef\xbb\xbf{}",
+        b"[" * 101 + b"]" * 101,
+        b'{"a":' * 101 + b"1" + b"}" * 101,
+        b"\0",
+    ],
+)
 def test_a_body_that_is_not_the_json_it_says_is_400(server: Server, body: bytes) -> None:
     problem(server.http.post("/webhook/echo", content=body, headers={"content-type": "application/json"}), 400)
 
@@ -224,12 +278,20 @@ def test_text_comes_as_body(server: Server, kind: str, body: bytes, text: str) -
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        ("text/plain", b"\xff\xfe\xfd"), ("text/plain; charset=nonsense", b"x"), ("text/plain; charset=utf-7", b"+2AA-"),
-        ("text/plain; charset=utf-16", b"\x00\xd8"), ("text/plain; charset=base64", b"eA=="), ("text/plain; charset=rot13", b"x"),
-        ("text/plain; charset=idna", b"xn--a"), ("text/plain; charset=unicode_escape", b"\\ud800"), ("text/plain; charset=zlib_codec", b"x"),
-        ("text/plain; charset=undefined", b"x"), ("text/plain; charset=../../x", b"x"), ("text/plain; charset=punycode", b"\xff"),
+        ("text/plain", b"\xff\xfe\xfd"),
+        ("text/plain; charset=nonsense", b"x"),
+        ("text/plain; charset=utf-7", b"+2AA-"),
+        ("text/plain; charset=utf-16", b"\x00\xd8"),
+        ("text/plain; charset=base64", b"eA=="),
+        ("text/plain; charset=rot13", b"x"),
+        ("text/plain; charset=idna", b"xn--a"),
+        ("text/plain; charset=unicode_escape", b"\\ud800"),
+        ("text/plain; charset=zlib_codec", b"x"),
+        ("text/plain; charset=undefined", b"x"),
+        ("text/plain; charset=../../x", b"x"),
+        ("text/plain; charset=punycode", b"\xff"),
     ],
-)  # fmt: skip
+)
 def test_text_that_is_not_in_its_charset_is_400(server: Server, kind: str, body: bytes) -> None:
     problem(server.http.post("/webhook/echo", content=body, headers={"content-type": kind}), 400)
 
@@ -290,9 +352,12 @@ def test_a_caller_that_goes_away_before_its_body_is_here_starts_no_run(server: S
     server.save(chain("half", hook(), {"id": "save", "node_type": "SimpleTableWriter", "params": {"table": "half", "columns": ["a"]}}))
     head = b"POST /webhook/half HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     for rest in (
-        b"Content-Length: 9\r\n\r\n", b'Content-Length: 9\r\n\r\n{"a"', b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n", b'Transfer-Encoding: chunked\r\n\r\n9\r\n{"a": 1}\n\r\n',
-    ):  # fmt: skip
+        b"Content-Length: 9\r\n\r\n",
+        b'Content-Length: 9\r\n\r\n{"a"',
+        b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b'Transfer-Encoding: chunked\r\n\r\n9\r\n{"a": 1}\n\r\n',
+    ):
         with server.connect() as connection:
             connection.sendall(head + rest)
             connection.shutdown(socket.SHUT_RDWR)
@@ -314,7 +379,10 @@ def test_requests_one_after_another_on_one_connection_are_answered_in_order(serv
     with server.connect() as connection:
         for number in range(5):
             body = b'{"n":%d}' % number
-            connection.sendall(b"POST /webhook/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            connection.sendall(
+                b"POST /webhook/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                % (len(body), body)
+            )
         data = b""
         while data.count(b'{"n":') < 5:
             piece = connection.recv(65536)
@@ -342,7 +410,10 @@ def test_respond_chooses_what_of_the_output_is_the_answer(server: Server) -> Non
 def test_a_respond_node_says_status_headers_and_body(server: Server) -> None:
     server.save(
         respond(
-            "say", status="{{ $json.status }}", headers={"X-Name": "{{ $json.name }}!", "content-type": "application/vnd.x+json"}, body={"got": "{{ $json }}"}
+            "say",
+            status="{{ $json.status }}",
+            headers={"X-Name": "{{ $json.name }}!", "content-type": "application/vnd.x+json"},
+            body={"got": "{{ $json }}"},
         )
     )
     answer = server.http.post("/webhook/say", json={"status": 201, "name": "ann"})
@@ -370,7 +441,9 @@ def test_a_status_without_a_body_has_none(server: Server, status: int) -> None:
     assert server.http.get("/healthz").text == "ok"
 
 
-@pytest.mark.parametrize("item", [{"s": 99}, {"s": 199}, {"s": 600}, {"s": "x"}, {"s": None}, {"s": True}, {"s": 200.5}, {"s": 10**30}, {"s": "²"}, {"s": [200]}])
+@pytest.mark.parametrize(
+    "item", [{"s": 99}, {"s": 199}, {"s": 600}, {"s": "x"}, {"s": None}, {"s": True}, {"s": 200.5}, {"s": 10**30}, {"s": "²"}, {"s": [200]}]
+)
 def test_a_status_that_is_none_fails_the_node(server: Server, item: dict[str, Any]) -> None:
     server.save(respond("status", status="{{ $json.s }}", body="x"))
     assert problem(server.http.post("/webhook/status", json=item), 422)["node_id"] == "out"
@@ -409,7 +482,9 @@ def test_a_run_that_is_out_of_time_is_504(server: Server) -> None:
     assert told["run_id"]
     assert "0.3 s" in told["detail"]
     query = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c"
-    server.save(chain("late-sql", hook(), {"id": "q", "node_type": "SimpleTableQuery", "params": {"query": query}}, settings={"timeout": 0.3}))
+    server.save(
+        chain("late-sql", hook(), {"id": "q", "node_type": "SimpleTableQuery", "params": {"query": query}}, settings={"timeout": 0.3})
+    )
     problem(server.http.post("/webhook/late-sql"), 504)
 
 
@@ -469,8 +544,6 @@ def test_items_that_double_at_every_fork_do_not_take_the_server_down(data: Path)
 
 
 def _little_memory() -> None:
-    import resource
-
     resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))
 
 
@@ -481,8 +554,6 @@ def test_ids_of_runs_are_different_and_sort_by_time(server: Server) -> None:
 
 
 def test_many_callers_each_get_their_own_answer(server: Server) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     def call(number: int) -> Any:
         return server.http.post("/webhook/echo", json={"n": number}, timeout=PATIENCE).json()["n"]
 
