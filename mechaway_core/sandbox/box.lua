@@ -1,7 +1,7 @@
 -- The box: everything a script can see, and the way in and out of it.
 --
 -- One Lua runtime lives for one call. The worker loads this file into it, calls the function it returns once, with
--- bytes in and bytes out, and throws the runtime away. In order below:
+-- bytes in and bytes out, and throws the runtime away. In order below (sha256.lua and check.lua are loaded when needed):
 --   1. what the box itself needs, taken before any script can change it
 --   2. JSON: decode, encode
 --   3. SHA-256, and what stands on it
@@ -12,6 +12,8 @@
 -- only from locals in here; nothing in here looks into a script's table except with next, rawget and rawlen, or at a
 -- key known to be there, so no metamethod of a script ever runs on the host's behalf; everything happens inside one
 -- pcall, under the memory limit and under the timer of the worker.
+
+local SHA256, CHECK = ... -- the parts in files of their own, as bytecode
 
 -- 1. Kept from the real globals -----------------------------------------------------------------------------------
 
@@ -579,50 +581,21 @@ local function encode_text(value, name)
   return false, pieces
 end
 
--- 3. SHA-256 (FIPS 180-4) -----------------------------------------------------------------------------------------
+-- 3. SHA-256, and what stands on it -----------------------------------------------------------------------------
 
-local ROUND
-
-local function rounds() -- the first 32 bits of the fractional parts of the cube roots of the first 64 primes
-  ROUND = {unpack_bytes(">" .. rep("I4", 64), (gsub(
-    "428a2f9871374491b5c0fbcfe9b5dba53956c25b59f111f1923f82a4ab1c5ed5d807aa9812835b01243185be550c7dc372be5d7480deb1fe9bdc06a7c19bf174"
-    .. "e49b69c1efbe47860fc19dc6240ca1cc2de92c6f4a7484aa5cb0a9dc76f988da983e5152a831c66db00327c8bf597fc7c6e00bf3d5a7914706ca635114292967"
-    .. "27b70a852e1b21384d2c6dfc53380d13650a7354766a0abb81c2c92e92722c85a2bfe8a1a81a664bc24b8b70c76c51a3d192e819d6990624f40e3585106aa070"
-    .. "19a4c1161e376c082748774c34b0bcb5391c0cb34ed8aa4a5b9cca4f682e6ff3748f82ee78a5636f84c878148cc7020890befffaa4506cebbef9a3f7c67178f2",
-    "%x%x", function(hex) return char(tonumber(hex, 16)) end)))}
-  return ROUND
+-- Parts that few calls need are loaded by those. They get what they work with from here: by then a script may have
+-- changed the tables of the libraries.
+local function part(code, ...)
+  local chunk, problem = load(code, "=box", "b")
+  if not chunk then error(problem, 0) end
+  return chunk(...)
 end
 
+local sha256_loaded
+
 local function sha256(message)
-  local K, W = ROUND or rounds(), {}
-  local h1, h2, h3, h4, h5, h6, h7, h8 =
-    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19
-  local length = #message
-  local tail = sub(message, length - length % 64 + 1) .. "\128"
-  tail = tail .. rep("\0", (56 - #tail) % 64) .. pack(">I8", length * 8)
-  local function block(source, at)
-    W[1], W[2], W[3], W[4], W[5], W[6], W[7], W[8], W[9], W[10], W[11], W[12], W[13], W[14], W[15], W[16] =
-      unpack_bytes(">I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4", source, at)
-    for i = 17, 64 do
-      local x, y = W[i - 15], W[i - 2]
-      x = x | x << 32 -- both halves alike: a shift right is then a rotation, in the lower 32 bits
-      y = y | y << 32
-      W[i] = W[i - 16] + W[i - 7] + ((x >> 7 ~ x >> 18 ~ (x & 0xffffffff) >> 3) & 0xffffffff)
-        + ((y >> 17 ~ y >> 19 ~ (y & 0xffffffff) >> 10) & 0xffffffff) & 0xffffffff
-    end
-    local a, b, c, d, e, f, g, h = h1, h2, h3, h4, h5, h6, h7, h8
-    for i = 1, 64 do
-      local ee, aa = e | e << 32, a | a << 32
-      local t = h + ((ee >> 6 ~ ee >> 11 ~ ee >> 25) & 0xffffffff) + (g ~ e & (f ~ g)) + K[i] + W[i]
-      local u = ((aa >> 2 ~ aa >> 13 ~ aa >> 22) & 0xffffffff) + (a & b | c & (a | b))
-      h, g, f, e, d, c, b, a = g, f, e, d + t & 0xffffffff, c, b, a, t + u & 0xffffffff
-    end
-    h1, h2, h3, h4 = h1 + a & 0xffffffff, h2 + b & 0xffffffff, h3 + c & 0xffffffff, h4 + d & 0xffffffff
-    h5, h6, h7, h8 = h5 + e & 0xffffffff, h6 + f & 0xffffffff, h7 + g & 0xffffffff, h8 + h & 0xffffffff
-  end
-  for at = 1, length - length % 64, 64 do block(message, at) end
-  for at = 1, #tail, 64 do block(tail, at) end
-  return format("%08x%08x%08x%08x%08x%08x%08x%08x", h1, h2, h3, h4, h5, h6, h7, h8)
+  sha256_loaded = sha256_loaded or part(SHA256, char, format, gsub, rep, sub, pack, unpack_bytes, tonumber)
+  return sha256_loaded(message)
 end
 
 local entropy, ids = "", 0 -- 48 random bytes from the host: 32 for uuid, 16 for math.random
@@ -929,37 +902,9 @@ local function evaluate(sources, rows, now_ms, random)
   return chunks
 end
 
--- Compiles and runs nothing. Sources come as kind and source, answers go as line and message, texts with their length before them.
 local function check(packed)
   stage = "script"
-  local position, length, answers, count = 1, #packed, {}, 0
-  local kind, source
-  while position <= length do
-    kind, source, position = unpack_bytes("<s4s4", packed, position)
-    local chunk, problem = load("return " .. source, "=source", "t", env)
-    if kind == "expression" then
-      if chunk then -- is it exactly one expression?
-        chunk = load("return (" .. source .. "\n)", "=source", "t", env)
-        problem = not find(source, "%S") and "there is no expression" or "this is not one expression"
-      end
-    elseif not chunk and problem ~= MEMORY then
-      chunk, problem = load(source, "=source", "t", env)
-    end
-    count = count + 1
-    if chunk then
-      answers[count] = "\0"
-    else
-      local line, message
-      if problem == MEMORY then
-        message = "the source is too large to compile"
-      else
-        local _
-        _, line, message = with_line(problem, "source")
-      end
-      answers[count] = "\1" .. pack("<I4s4", tonumber(line) or 0, message)
-    end
-  end
-  return {concat(answers)}
+  return part(CHECK, load, find, concat, pack, unpack_bytes, tonumber, env, MEMORY, with_line)(packed)
 end
 
 local calls = {run = run, evaluate = evaluate, check = check}

@@ -115,13 +115,17 @@ def box(extension: str, source: str) -> Any:
         # encoding=None: bytes in, bytes out. Anything else can raise on text that is not UTF-8. max_memory=0: counted, not yet limited.
         return lua54.LuaRuntime(encoding=None, register_eval=False, register_builtins=False, max_memory=0)
 
-    with open(source, "rb") as file:
-        text = file.read()
-    compiled = runtime().eval(b"function(source) return string.dump(assert(load(source, '=box', 't')), true) end")(text)
+    compile_to_bytes = runtime().eval(b"function(source) return string.dump(assert(load(source, '=box', 't')), true) end")
+
+    def compiled(name: str) -> Any:
+        with open(os.path.join(os.path.dirname(source), name), "rb") as file:
+            return compile_to_bytes(file.read())
+
+    main, sha256, check = (compiled(name) for name in (os.path.basename(source), "sha256.lua", "check.lua"))
 
     def make() -> Any:
         fresh = runtime()
-        return fresh, fresh.execute(compiled), fresh.get_memory_used(total=True)
+        return fresh, fresh.execute(main, sha256, check), fresh.get_memory_used(total=True)
 
     make()
     gc.disable()  # nothing here makes cycles
