@@ -188,8 +188,8 @@ class App:
 
     def close(self) -> None:
         """End threads and Lua processes. Runs must be over."""
+        self.sandbox.close()  # first: scripts that still run end with it, and helpers of the engine with them
         self._engine.close()
-        self.sandbox.close()
 
     def _need(self, project: str) -> None:
         if not self.projects.exists(project):

@@ -26,8 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mechaway_core import expressions
+from mechaway_core import expressions, jsontext
 from mechaway_core.errors import MechawayError, NodeError, OutOfTime, ScriptError, Unavailable
+from mechaway_core.expressions import Outputs
 from mechaway_core.node import ERROR, MAIN, Exits, Item, ItemNode, Items, Request, Response, RunInfo
 from mechaway_core.ports import Clock, Tables
 from mechaway_core.record import Failure, NodeRun, Run, iso, new_run_id
@@ -168,15 +169,15 @@ class _Walk:
     def visit(self, index: int) -> bool:
         """Run a node, or skip it, and put that on record. False when the run is over."""
         step = self.plan.steps[index]
-        given = self.items if index == self.start.order[0] else self.gather(step)
         record = NodeRun(step.id, step.node_type)
         self.records[index] = record
-        if given is None:
-            record.status = "skipped"
-            return True
-        record.given = given
         record.began = began = time.monotonic()
         try:
+            given = self.items if index == self.start.order[0] else self.gather(step)
+            if given is None:
+                record.status = "skipped"
+                return True
+            record.given = given
             if step.disabled:
                 record.status = "disabled"
                 record.exits = {MAIN: given}
@@ -216,6 +217,10 @@ class _Walk:
             items = None if exits is None else exits.get(name)
             if items is not None:
                 gathered = list(items) if gathered is None else gathered + items
+                most = self.engine.world.settings.max_items
+                if len(gathered) > most:
+                    message = f'node "{step.id}": more than {most} items come to it (MECHAWAY_MAX_ITEMS)'
+                    raise _NodeFailed(Failure("error", message, step.id))
         return gathered
 
     def fail(self, index: int, failure: Failure) -> bool:
@@ -326,24 +331,23 @@ class _NodeFailed(Exception):
 class _Attempts:
     """The attempts of one node: deadline, retry and on_error."""
 
-    __slots__ = ("record", "step", "walk")
+    __slots__ = ("errors", "record", "step", "walk")
 
     def __init__(self, walk: _Walk, step: Step, record: NodeRun) -> None:
         self.walk = walk
         self.step = step
         self.record = record
+        self.errors: list[Item] = []  # the `{"error": …}` items that were made; output pins do not touch them
 
     def run(self, items: Items) -> Exits:
         node = self.step.node
         exits = self._each(node, items) if isinstance(node, ItemNode) else self._whole(items)
-        if self.step.outputs is not None:
-            exits = {name: given if name == ERROR else self._shape(given) for name, given in exits.items()}
-        return exits
+        return exits if self.step.outputs is None else self._shaped(exits, self.step.outputs)
 
     def _whole(self, items: Items) -> Exits:
         answer = self._try(lambda context: self.step.node.run(items, context))
         if isinstance(answer, Failure):
-            return self._on_error([answer], [{"error": {**answer.as_json(), "items": items}}], [], True)
+            return self._on_error([answer], [self._error_item(answer, "items", items)], [], True)
         return answer if isinstance(answer, dict) else {MAIN: answer}
 
     def _each(self, node: ItemNode, items: Items) -> Exits:
@@ -354,12 +358,12 @@ class _Attempts:
         if self.step.inputs is not None:
             values = self._try(lambda context: context.pins(items))
             if isinstance(values, Failure):  # the sandbox itself failed: so do all items
-                return self._on_error([values], [{"error": {**values.as_json(), "item": item}} for item in items], [], True)
+                return self._on_error([values], [self._error_item(values, "item", item) for item in items], [], True)
             pins = values
         for item, inputs in zip(items, pins, strict=True):
             answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(_item_job(node, item, inputs))
             if isinstance(answer, Failure):
-                shown = {"error": {**answer.as_json(), "item": item}}
+                shown = self._error_item(answer, "item", item)
                 failures.append(answer)
                 failed.append(shown)
                 if self.step.on_error == "stop":
@@ -375,18 +379,44 @@ class _Attempts:
     def _on_error(self, failures: list[Failure], failed: Items, given: Items, all_failed: bool) -> Exits:
         if self.step.on_error == "stop":
             raise _NodeFailed(failures[0])
-        self.record.failures = len(failures)
-        self.record.failure = failures[0]
+        self.record.failures += len(failures)
+        self.record.failure = self.record.failure or failures[0]
         if self.step.on_error == "continue":
             return {MAIN: given or failed}
         return {ERROR: failed} if all_failed else {MAIN: given, ERROR: failed}
 
-    def _shape(self, items: Items) -> Items:
-        outputs = self.step.outputs
-        assert outputs is not None
-        shaped = self._try(lambda context: outputs.apply(items, context, context.evaluate))
-        if isinstance(shaped, Failure):
-            raise _NodeFailed(shaped)
+    def _error_item(self, failure: Failure, name: str, given: Any) -> Item:
+        """`{"error": …}` with what the node was given; left out when nested deep: a chain of failures wraps it again and again."""
+        kept = given if jsontext.depth(given) < jsontext.MAX_DEPTH // 2 else None
+        item = {"error": {**failure.as_json(), name: kept}}
+        self.errors.append(item)
+        return item
+
+    def _shaped(self, exits: Exits, outputs: Outputs) -> Exits:
+        """What output pins make of the items; one that fails for an item is a failure of the node for that item."""
+        made = {id(item) for item in self.errors}
+        failures: list[Failure] = []
+        failed: Items = []
+        shaped: Exits = {}
+        for name, given in exits.items():
+            answers = self._try(lambda context, given=given: outputs.apply(given, context, context.evaluate))  # type: ignore[misc]
+            if isinstance(answers, Failure):
+                raise _NodeFailed(answers)
+            kept = shaped[name] = []
+            for item, answer in zip(given, answers, strict=True):
+                if id(item) in made:
+                    kept.append(item)
+                elif not isinstance(answer, ScriptError):
+                    kept.append(answer)
+                else:
+                    failures.append(self._failure(answer))
+                    failed.append(self._error_item(failures[-1], "item", item))
+                    if self.step.on_error == "continue":
+                        kept.append(failed[-1])
+        if failures:
+            self._on_error(failures, failed, [], False)
+            if self.step.on_error == "branch":
+                shaped[ERROR] = shaped.get(ERROR, []) + failed
         return shaped
 
     def _try(self, job: Callable[[_Context], T]) -> T | Failure:

@@ -16,26 +16,27 @@ from typing import Any, Protocol
 import orjson
 
 from mechaway_core import jsontext
-from mechaway_core.errors import Malformed, MechawayError, ScriptError
+from mechaway_core.errors import Malformed, ScriptError
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Item, Items, Request, RunInfo
 from mechaway_core.sandbox import Chunk, LuaExpression
 from mechaway_core.sandbox.sandbox import NAMES
 
+MAX_LENGTH = 10_000  # characters of one expression
 ROOTS = ("json", "query", "headers", "path", "file", "node", "run", "secret")
 RUN_FIELDS = ("id", "workflow_id", "project", "started_at", "trigger")
 
-_KEY = r"\.[A-Za-z_]\w*|\[\d{1,9}\]|\[\"(?:[^\"\\]|\\.)*\"\]|\['(?:[^'\\]|\\.)*'\]"
+# Quantifiers are possessive: a text made to be nearly a path must not make the search try all ways to read it.
+_BRACKETED = r"\[\d{1,9}+\]|\[\"(?:[^\"\\]|\\.)*+\"\]|\['(?:[^'\\]|\\.)*+'\]"
+_PLAIN = r"\.[A-Za-z_]\w*+|" + _BRACKETED
 # On its own a path may hold hyphens ($headers.content-type); inside Lua a hyphen is a minus, except after $headers and $node,
 # whose keys commonly have them.
-_HYPHENED = r"\.[A-Za-z_]\w*(?:-[A-Za-z_]\w*)*|" + _KEY
-_WHOLE = re.compile(rf"\$(\w+)((?:{_HYPHENED})*)", re.ASCII)
-_INSIDE = re.compile(rf"\$(?:(headers|node)((?:{_HYPHENED})*)|(\w+)((?:{_KEY})*))", re.ASCII)
-_PART = re.compile(rf"{_HYPHENED}", re.ASCII)
-_LUA_SPAN = re.compile(
-    r"""(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<long>\[(?P<eq>=*)\[.*?\](?P=eq)\])""",
-    re.ASCII | re.DOTALL,
-)
+_HYPHENED = r"\.[A-Za-z_]\w*+(?:-[A-Za-z_]\w*+)*+|" + _BRACKETED
+_WHOLE = re.compile(rf"\$(\w++)((?:{_HYPHENED})*+)", re.ASCII)
+_INSIDE = re.compile(rf"\$(?:(headers|node)\b((?:{_HYPHENED})*+)|(\w++)((?:{_PLAIN})*+))", re.ASCII)
+_PART = re.compile(_HYPHENED, re.ASCII)
+_STRING = re.compile(r"""(?:"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+')""", re.DOTALL)
+_LONG = re.compile(r"\[(=*)\[")
 _BARE_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PROSE = re.compile(r"[\w .,!?'’:@/\-]+")
 _ARGUMENT = re.compile(r"\b(?:local|global|field|upvalue) 'p(\d+)'")
@@ -100,6 +101,8 @@ def parse(text: Any, name: str = "expression") -> Pin:
     source = text.strip()
     if not source:
         raise Malformed('the expression is empty; for an empty string write "\\"\\""')
+    if len(source) > MAX_LENGTH:
+        raise Malformed(f"an expression has {MAX_LENGTH} characters at most; put longer Lua into a FunLogic node")
     if "\n" in source or "\r" in source:
         raise Malformed("an expression is one line; put longer Lua into a FunLogic node")
     whole = _WHOLE.fullmatch(source)
@@ -186,12 +189,22 @@ def _quoted(source: str) -> Iterator[tuple[int, int]]:
             path = _INSIDE.match(source, at)
             at = path.end() if path else at + 1
             continue
-        span = _LUA_SPAN.match(source, at)
-        if span:
-            yield span.span()
-            at = span.end()
-        else:
-            at += 1
+        end = _string_end(source, at)
+        if end > at:
+            yield at, end
+        at = max(end, at + 1)
+
+
+def _string_end(text: str, at: int) -> int:
+    """Where the Lua string that starts at `at` ends; `at` when none starts there. A long one that never ends goes on to the end."""
+    if text[at] in "\"'":
+        span = _STRING.match(text, at)
+        return span.end() if span else at
+    start = _LONG.match(text, at) if text[at] == "[" else None
+    if start is None:
+        return at
+    end = text.find(f"]{start[1]}]", start.end())
+    return len(text) if end < 0 else end + len(start[0])
 
 
 # -- templates ----------------------------------------------------------------------------------------------------------------
@@ -233,10 +246,11 @@ def template(text: str, name: str = "template") -> Template:
 def _closing(text: str, at: int) -> int:
     """Where the `}}` of an expression is, or -1: not inside a string, nor closing a brace that the expression opened."""
     open_braces = 0
-    while at < len(text):
-        span = _LUA_SPAN.match(text, at)
-        if span:
-            at = span.end()
+    most = min(len(text), at + MAX_LENGTH)
+    while at < most:
+        end = _string_end(text, at)
+        if end > at:
+            at = end
             continue
         if open_braces == 0 and text.startswith("}}", at):
             return at
@@ -406,14 +420,12 @@ class Outputs:
             raise Malformed(f'two outputs would be called "{twice}"; use an object of name → expression')
         return cls(tuple(names), Pins(entries))
 
-    def apply(self, items: Items, scope: Scope, evaluate: Evaluate) -> Items:
-        """The items after the pins. Raises the first `ScriptError`."""
-        shaped: Items = []
-        for values in self.pins.evaluate(items, scope, evaluate):
-            if isinstance(values, MechawayError):
-                raise values
-            shaped.append(dict(zip(self.names, values, strict=True)))
-        return shaped
+    def apply(self, items: Items, scope: Scope, evaluate: Evaluate) -> list[Item | ScriptError]:
+        """Each item after the pins, or the error of the expression that failed for it."""
+        return [
+            values if isinstance(values, ScriptError) else dict(zip(self.names, values, strict=True))
+            for values in self.pins.evaluate(items, scope, evaluate)
+        ]
 
 
 def compile_hint(text: str) -> str:

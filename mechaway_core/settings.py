@@ -38,6 +38,7 @@ class Settings:
     max_runs: int = setting("Runs at the same time in one process; more wait in line.", 32, least=1, most=1024)
     max_waiting: int = setting("Runs that may wait in line in one process; more are answered 503.", 1000, least=0, most=1_000_000)
     max_branches: int = setting("Threads of one process that help with branches that can run side by side.", 8, least=0, most=256)
+    max_items: int = setting("Items that may come to one node at once.", 100_000, least=1, most=100_000_000)
     record_items: int = setting("Items of each input and output that the record of a run shows.", 100, least=0, most=1_000_000)
 
     lua_memory_mb: int = setting("Memory of one Lua execution, in MB, when the node does not say (memory_mb).", 16, least=1, most=4096)
@@ -138,6 +139,8 @@ def _parse(raw: str, kind: Any, declared: Field[Any]) -> Any:
             raise ValueError(f"must be one of {', '.join(choices)}, not {raw!r}")
         return raw.lower()
     if kind is str:
+        if any("\ud800" <= character <= "\udfff" for character in raw):
+            raise ValueError("must be text in UTF-8")
         return raw
     if kind is Path:
         if "\0" in raw:

@@ -49,7 +49,7 @@ class Respond(Node):
 def _status(value: Any) -> int:
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
         value = int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and 200 <= value <= 599 and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
         raise NodeError(f"{shorten(as_text(value)) or 'nothing'} is not a status from 200 to 599")

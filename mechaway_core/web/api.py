@@ -122,7 +122,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
     async def get_workflow(project: Project, workflow_id: WorkflowId, if_none_match: IfNoneMatch = None) -> Response:
         """The document of a workflow, in canonical form."""
         entry = await run_in_threadpool(app.get, project, workflow_id)
-        if entry.etag in (_tags(if_none_match) or ()):
+        if if_none_match is not None and _weakly_matches(entry.etag, if_none_match):
             return Response(status_code=304, headers={"etag": entry.etag})
         return _entry(entry)
 
@@ -258,6 +258,11 @@ def _tags(header: str | None) -> frozenset[str] | None:
     if header is None or header.strip() == "*":
         return None
     return frozenset(tag.strip() for tag in header.split(","))
+
+
+def _weakly_matches(etag: str, header: str) -> bool:
+    """Whether If-None-Match names this entity tag, or any (RFC 9110, section 13.1.2)."""
+    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))
 
 
 # -- what goes out

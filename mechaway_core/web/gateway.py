@@ -29,6 +29,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NO_BODY = (204, 205, 304)
+_WELL = Answer(200, b"ok", "text/plain; charset=utf-8")
 
 
 class Gateway:
@@ -54,15 +55,19 @@ class Gateway:
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path == "/healthz":
-            await _send(send, Answer(200, b"ok", "text/plain; charset=utf-8"))
+            await _send(send, _WELL)
             return
         raw: bytes = scope.get("raw_path") or path.encode()
-        segments = raw.decode("latin-1").split("/")[1:]
+        segments = raw.decode("latin-1").split("/")[1:] or [""]  # none in `OPTIONS *`
         project = DEFAULT_PROJECT
         if segments[0] == "p" and len(segments) > 2:
             project, segments = unquote(segments[1]), segments[2:]
+            if segments[0] != "api":  # pages and health are the same for every project
+                scope = {**scope, "path": "/" + unquote("/".join(segments))}
         try:
-            if segments[0] == "webhook":
+            if segments == ["healthz"]:
+                answer = _WELL
+            elif segments[0] == "webhook":
                 answer = await self.webhook(project, segments[1:], scope, receive)
             else:
                 api, body = await self.api(scope, receive)
@@ -181,14 +186,12 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _too_large(limit)
-    message = await receive()
+    message = await _next(receive)
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         parts, size = [body], len(body)
         while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Unavailable("the caller went away before its body was here")
+            message = await _next(receive)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
@@ -197,6 +200,13 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if len(body) > limit:
         raise _too_large(limit)
     return body
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Unavailable("the caller went away before its body was here")
+    return message
 
 
 def _too_large(limit: int) -> TooLarge:

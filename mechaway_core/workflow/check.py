@@ -25,6 +25,7 @@ from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape, fi
 MOST_PROBLEMS = 1000  # more than anybody reads; a hostile document must not make the answer larger than itself
 MOST_HINTS = 20  # guesses at what a name was meant to be take time
 MOST_RINGS = 20
+MOST_ENTRIES = 20_000  # of one list or object inside a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ class _Look:
         if len(self.errors) < MOST_PROBLEMS:
             self.errors.append(Problem(pointer, message, node))
 
+    @property
+    def full(self) -> bool:
+        """Whether there are so many problems that more would help nobody."""
+        return len(self.errors) >= MOST_PROBLEMS
+
     def warn(self, pointer: str, message: str, node: str | None = None) -> None:
         if len(self.warnings) < MOST_PROBLEMS:
             self.warnings.append(Problem(pointer, message, node))
@@ -92,6 +98,8 @@ class _Look:
         self.workflow(document)
         self.nodes = document["nodes"] if isinstance(document.get("nodes"), list) else []
         for number, node in enumerate(self.nodes):
+            if self.full:
+                return
             self.node(number, node)
         edges = document["edges"] if isinstance(document.get("edges"), list) else []
         pairs = self.edges(edges)
@@ -122,6 +130,10 @@ class _Look:
         at = f"/nodes/{number}"
         node_id = node.get("id") if isinstance(node, dict) and isinstance(node.get("id"), str) else None
         shaped = True
+        long = next(_long_lists({key: value for key, value in node.items() if key != "meta"}), None) if isinstance(node, dict) else None
+        if long is not None:
+            self.error(at + pointer(long), f"a list or object here has more than {MOST_ENTRIES} entries", node_id)
+            return
         for way, sentence in findings(NodeShape, node):
             shaped = False
             self.error(at + pointer(way), "a node is an object with id, node_type and params" if not way else sentence, node_id)
@@ -241,6 +253,8 @@ class _Look:
         seen: set[tuple[int, int, str]] = set()
         failing_over: set[int] = set()
         for number, edge in enumerate(edges):
+            if self.full:
+                break
             at = f"/edges/{number}"
             wrong = list(findings(EdgeShape, edge))
             for way, sentence in wrong:
@@ -383,6 +397,19 @@ class _Look:
 def pointer(way: Iterable[str | int]) -> str:
     """A JSON pointer (RFC 6901) from the steps of a way."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in way)
+
+
+def _long_lists(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """The ways to lists and objects that are longer than anybody writes; looked for before anything looks at each of their entries."""
+    stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while stack:
+        way, here = stack.pop()
+        if isinstance(here, dict | list):
+            if len(here) > MOST_ENTRIES:
+                yield way
+            else:
+                inside: Iterable[tuple[str | int, Any]] = here.items() if isinstance(here, dict) else enumerate(here)
+                stack.extend(((*way, key), child) for key, child in inside if isinstance(child, dict | list))
 
 
 def _made(node_type: type[Node], params: Mapping[str, Any], wrong: set[str]) -> Node | None:

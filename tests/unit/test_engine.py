@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -384,8 +384,8 @@ def test_side_by_side_gives_what_one_after_the_other_gives(both: tuple[App, App]
 
 
 @pytest.fixture
-def both(make_app: MakeApp, tmp_path: Any) -> Iterator[tuple[App, App]]:
-    yield make_app(max_branches=4), make_app(max_branches=0, data_dir=tmp_path / "alone")
+def both(make_app: MakeApp, tmp_path: Any) -> tuple[App, App]:
+    return make_app(max_branches=4), make_app(max_branches=0, data_dir=tmp_path / "alone")
 
 
 # -- the record
@@ -418,5 +418,5 @@ def test_run_ids_are_uuids_that_sort_by_time() -> None:
     moments = [1_000_000_000.0 + step * 0.001 for step in range(1000)]
     ids = [new_run_id(moment) for moment in moments]
     assert ids == sorted(ids)
-    assert len(set(new_run_id(5.0) for _ in range(1000))) == 1000
+    assert len({new_run_id(5.0) for _ in range(1000)}) == 1000
     assert all(uuid.UUID(run_id).version == 7 and uuid.UUID(run_id).variant == uuid.RFC_4122 for run_id in ids)

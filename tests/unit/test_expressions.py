@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -249,7 +250,5 @@ def test_every_key_can_be_reached_in_brackets(keys: list[str], leaf: Any) -> Non
 @given(st.text())
 def test_no_text_makes_the_parser_fail_in_another_way(text: str) -> None:
     for job in (parse, template):
-        try:
+        with contextlib.suppress(Malformed):
             job(text)
-        except Malformed as error:
-            assert str(error)
