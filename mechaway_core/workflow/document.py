@@ -60,8 +60,10 @@ def node_type_name(written: str) -> str:
 def _node(raw: Any) -> Any:
     if not isinstance(raw, dict):
         return raw
-    if "type" in raw and "node_type" not in raw:
-        raw = {("node_type" if key == "type" else key): value for key, value in raw.items()}
+    if "type" in raw and raw.get("node_type") is None:
+        raw = {("node_type" if key == "type" else key): value for key, value in raw.items() if key != "node_type"}
+    elif raw.get("type", "") is None:
+        raw = {key: value for key, value in raw.items() if key != "type"}
     node = _ordered(raw, NODE_FIELDS)
     if isinstance(node.get("node_type"), str):
         node["node_type"] = node_type_name(node["node_type"])

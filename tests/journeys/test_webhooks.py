@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -373,6 +374,36 @@ def test_an_offer_to_upgrade_never_loses_the_body(server: Server) -> None:
         b'Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}'
     )
     assert (answer.status, answer.json()) == (200, {"a": 1})
+
+
+@pytest.mark.parametrize("name", [b"Upgrade", b"upgrade", b"UPGRADE"])
+@pytest.mark.parametrize("pieces", [1, 2, 1000])
+def test_an_offer_to_upgrade_never_loses_the_body_however_it_arrives(server: Server, name: bytes, pieces: int) -> None:
+    request = (
+        b"POST /webhook/echo HTTP/1.1\r\nHost: x\r\nConnection: %s\r\n%s: h2c\r\n"
+        b'Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}'
+    ) % (name, name)
+    cuts = [request.index(b": h2c") - 3] if pieces == 2 else list(range(1, len(request))) if pieces > 2 else []
+    with server.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for begin, end in pairwise([0, *cuts, len(request)]):
+            connection.sendall(request[begin:end])
+            server.http.get("/healthz")  # by then the piece was read
+        answer = read_answer(connection)
+    assert (answer.status, answer.json()) == (200, {"a": 1})
+
+
+def test_large_requests_one_after_another_without_a_pause_are_all_answered(server: Server) -> None:
+    """What belongs to the body before must not count as the head of the next request."""
+    head = b"POST /webhook/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 200000\r\n\r\n"
+    one = head + b'"' + b"x" * 199_998 + b'"'
+    with server.connect() as connection, ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(connection.sendall, one * 20)
+        data = b""
+        while data.count(b"HTTP/1.1 200 OK") < 20 and (piece := connection.recv(1 << 20)):
+            data += piece
+        sending.result()
+    assert data.count(b"HTTP/1.1 200 OK") == 20, data[-300:]
 
 
 def test_requests_one_after_another_on_one_connection_are_answered_in_order(server: Server) -> None:
