@@ -261,6 +261,7 @@ class _SideBySide:
             for parent in parents:
                 self.below[parent].append(index)
         self.ready = [walk.start.order[0]]
+        self.ready_to_wait = int(self._waits(walk.start.order[0]))  # how many of these will wait for something
         self.going = 0  # nodes that are running now
         self.helping = 0  # helper threads that were asked and have not gone again
         self.changed = threading.Condition()
@@ -275,7 +276,9 @@ class _SideBySide:
             while True:
                 if self.ready and self._wanted(self.ready[0]):
                     self.going += 1
-                    return heapq.heappop(self.ready)
+                    index = heapq.heappop(self.ready)
+                    self.ready_to_wait -= self._waits(index)
+                    return index
                 if helper:
                     self.helping -= 1
                     return None
@@ -295,6 +298,7 @@ class _SideBySide:
                 self.waiting[child] -= 1
                 if not self.waiting[child]:
                     heapq.heappush(self.ready, child)
+                    self.ready_to_wait += self._waits(child)
             wanted = self._helpers_wanted()
             self.helping += wanted
             self.changed.notify()  # only the run's own thread ever waits
@@ -309,11 +313,11 @@ class _SideBySide:
 
         Nodes that only compute are quicker done one after the other: Python runs one thread at a time.
         """
-        if len(self.ready) < 2:
-            return 0
-        steps = self.walk.plan.steps
-        waiting = sum(steps[index].node.waits and not steps[index].disabled for index in self.ready)
-        return max(0, waiting - 1 - self.helping)
+        return max(0, self.ready_to_wait - 1 - self.helping)
+
+    def _waits(self, index: int) -> bool:
+        step = self.walk.plan.steps[index]
+        return step.node.waits and not (step.disabled or step.relays)
 
     def _help(self) -> None:
         while (index := self._next(helper=True)) is not None:

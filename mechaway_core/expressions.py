@@ -8,6 +8,7 @@ the values of their paths as arguments. Everything is parsed once, when the work
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -415,7 +416,7 @@ class Outputs:
             if not isinstance(entry, Path) or not entry.parts:
                 raise Malformed("a list of outputs holds paths such as $json.name; for anything else use an object of name → expression")
             names.append(str(entry.parts[-1]))
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice is not None:
             raise Malformed(f'two outputs would be called "{twice}"; use an object of name → expression')
         return cls(tuple(names), Pins(entries))

@@ -48,6 +48,9 @@ class Registry:
         return plan
 
     def _drop_oldest(self, keep: tuple[str, str]) -> None:
-        oldest = next(iter(self._compiled), keep)
+        try:
+            oldest = next(iter(self._compiled))
+        except (StopIteration, RuntimeError):  # another thread changes it just now; the next one that adds drops one
+            return
         if oldest != keep:
             self._compiled.pop(oldest, None)

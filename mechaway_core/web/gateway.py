@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from mechaway_core import jsontext
 from mechaway_core.app import DEFAULT_PROJECT, Answered, App
-from mechaway_core.errors import MechawayError, NotFound, TooLarge, Unauthorized, Unavailable
+from mechaway_core.errors import Malformed, MechawayError, NotFound, TooLarge, Unauthorized, Unavailable
 from mechaway_core.record import Run
 from mechaway_core.triggers import Call
 from mechaway_core.web import problems
@@ -183,9 +183,12 @@ def _json(value: Any) -> bytes:
 
 async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body; refused by its announced length before anything is read, and by its real one as it comes."""
+    announced: int | None = None
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit)
+        if name == b"content-length" and value.isdigit():
+            announced = int(value)
+            if announced > limit:
+                raise _too_large(limit)
     message = await _next(receive)
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
@@ -199,6 +202,8 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
         body = b"".join(parts)
     if len(body) > limit:
         raise _too_large(limit)
+    if announced is not None and announced != len(body):
+        raise Malformed(f"the body has {len(body)} bytes, but Content-Length says {announced}")
     return body
 
 
