@@ -69,6 +69,12 @@ def test_a_post_without_a_title_is_refused_with_the_words_of_the_script(blog: ht
     assert "a post needs a title" in refused.json()["detail"]
 
 
+def test_posts_whose_titles_have_no_latin_letters_do_not_overwrite_each_other(blog: httpx.Client) -> None:
+    slugs = [blog.post("/webhook/blog/posts", json={"title": title}).json()["slug"] for title in ("日本", "Москва")]
+    assert slugs[0] != slugs[1]
+    assert [blog.get(f"/webhook/blog/posts/{slug}").json()["title"] for slug in slugs] == ["日本", "Москва"]
+
+
 def test_a_folder_that_is_watched_brings_its_workflows_along(data: Path) -> None:
     with Server(data, "--watch", str(EXAMPLES)) as server:
         answer = server.http.post("/webhook/fan-out-merge/order", json=ORDER)
