@@ -9,9 +9,11 @@ from typing import Any
 from mechaway_core import triggers
 from mechaway_core.engine import Engine, World
 from mechaway_core.errors import Conflict, Invalid, NotFound, Problem
+from mechaway_core.http import Http
 from mechaway_core.node import Node
 from mechaway_core.nodes import catalogue
-from mechaway_core.ports import Clock, Projects, Store, Tables
+from mechaway_core.ports import Clock, Files, Projects, Store, Tables
+from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
 from mechaway_core.sandbox import Sandbox
@@ -42,14 +44,18 @@ class Answered:
 class App:
     """Mechaway in one object; safe to use from many threads. Methods raise the errors of `errors.py`."""
 
-    def __init__(self, settings: Settings, *, store: Store, tables: Tables, projects: Projects, clock: Clock, sandbox: Sandbox) -> None:
+    def __init__(
+        self, settings: Settings, *, store: Store, tables: Tables, projects: Projects, files: Files, clock: Clock, sandbox: Sandbox
+    ) -> None:
         self.settings = settings
         self.projects = projects
         self.sandbox = sandbox
         self._tables = tables
         self._workflows = Workflows(store, clock)
         self._registry = Registry(self._workflows, settings.max_plans)
-        self._engine = Engine(World(settings, sandbox, tables, clock))
+        self._http = Http(settings)
+        self._postgres = Postgres(settings)
+        self._engine = Engine(World(settings, sandbox, tables, clock, self._http, self._postgres, files))
         self._running: dict[str, Run] = {}
 
     # -- workflows
@@ -190,6 +196,8 @@ class App:
         """End threads and Lua processes. Runs must be over."""
         self.sandbox.close()  # first: scripts that still run end with it, and helpers of the engine with them
         self._engine.close()
+        self._http.close()
+        self._postgres.close()
 
     def _need(self, project: str) -> None:
         if not self.projects.exists(project):

@@ -18,11 +18,14 @@ JSON Schema are derived from the same fields when they are asked for.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
+    from mechaway_core.http import Http
+    from mechaway_core.ports import FileInfo
+    from mechaway_core.postgres import Postgres
     from mechaway_core.settings import Settings
     from mechaway_core.sqlite import Session
 
@@ -36,13 +39,22 @@ MAIN = "main"
 ERROR = "error"
 
 
-def param(about: str, default: Any = MISSING, *, default_factory: Any = MISSING, template: bool = False, literal: bool = False) -> Any:
+def param(
+    about: str,
+    default: Any = MISSING,
+    *,
+    default_factory: Any = MISSING,
+    template: bool = False,
+    literal: bool = False,
+    secret: bool = False,
+) -> Any:
     """Declare one param of a node. Without a default it is required.
 
     `template`: the strings in it may contain `{{ expression }}`; the node reads them through `ctx.render`.
     `literal`: `null` is a value of its own here, not another way to leave the param out.
+    `secret`: strings in it, however deep, may be `$secret.NAME`; the node reads them through `ctx.reveal`.
     """
-    metadata = {"help": about, "template": template, "literal": literal}
+    metadata = {"help": about, "template": template, "literal": literal, "secret": secret}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
@@ -75,6 +87,7 @@ class Request:
     query: Mapping[str, Any]
     headers: Mapping[str, str]
     path: Mapping[str, str]
+    files: Mapping[str, Any] = field(default_factory=dict)  # name of the field → {filename, content_type, size, handle}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,16 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: Any
+
+
+class Area(Protocol):
+    """The files of one run: what was uploaded to it, and what its nodes make. Handles are texts that stand in items."""
+
+    def write(self, filename: str, content_type: str, chunks: Iterable[bytes], *, most: int | None = None) -> FileInfo:
+        """Keep a file of this run; `most` bytes at most (the server's limit when left out), else `TooLarge` and nothing is kept."""
+
+    def open(self, handle: str) -> BinaryIO:
+        """A file of this project to read; close it. Raises `NodeError` when there is none of this handle (any more)."""
 
 
 class Context(Protocol):
@@ -122,6 +145,28 @@ class Context(Protocol):
 
     def write_tables(self, job: Callable[[Session], T]) -> T:
         """The result of a job that writes the project's tables, all or nothing. It may be called more than once."""
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """The values of the node's `secrets`, in their order. Never put them into items, errors or logs."""
+
+    def reveal(self, value: Any) -> Any:
+        """A `secret` param with every `$secret.NAME` in it, however deep, replaced by the secret's value."""
+
+    def hide(self, value: str) -> None:
+        """Keep a text that was made from secrets (an encoded header, a token that was fetched) out of records and logs as they are."""
+
+    @property
+    def http(self) -> Http:
+        """HTTP calls to the outside, under the guard."""
+
+    @property
+    def postgres(self) -> Postgres:
+        """PostgreSQL servers by connection string."""
+
+    @property
+    def files(self) -> Area:
+        """The files of this run."""
 
     def log(self, line: str) -> None:
         """Put a line on the record of this node."""

@@ -7,10 +7,10 @@ world refuses for now (a full disk, a lock, a network) is `Unavailable`, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -230,6 +230,36 @@ class KeyRing(Protocol):
     def wrap(self, project: str, key: bytes) -> bytes: ...
 
     def unwrap(self, project: str, wrapped: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file that was kept. `size` in bytes; `handle` is how it is found again, a text that can stand in an item."""
+
+    filename: str
+    content_type: str
+    size: int
+    handle: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as a JSON object: what stands under `$file.NAME` and in items."""
+        return {"filename": self.filename, "content_type": self.content_type, "size": self.size, "handle": self.handle}
+
+
+class Files(Protocol):
+    """Files of runs: uploads, and what nodes receive or make. A project only finds its own."""
+
+    def write(self, project: str, run_id: str, filename: str, content_type: str, chunks: Iterable[bytes], most: int) -> FileInfo:
+        """Keep what the chunks hold. Raises `TooLarge` past `most` bytes; whenever it raises, nothing is kept."""
+        ...
+
+    def open(self, project: str, handle: str) -> BinaryIO:
+        """A file to read. Raises `NotFound`, also for a handle of another project or none at all."""
+        ...
+
+    def delete_older(self, seconds: float) -> int:
+        """Delete the files of runs that began more than so many seconds ago; how many runs those were."""
+        ...
 
 
 class Invoke(Protocol):

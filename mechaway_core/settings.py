@@ -31,6 +31,7 @@ class Settings:
     grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
+    max_file_mb: float = setting("Largest file that a run may keep, uploaded or received, in MB.", 100.0, least=0.001, most=100_000)
     run_timeout: float = setting(
         "Seconds a run may take when its workflow does not say (settings.timeout).", 300.0, least=0.001, most=86400
     )

@@ -13,11 +13,14 @@ from typing import Any, ClassVar
 from bench.report import Row, at_most, information
 from bench.setup import PROJECT, Bench, interleaved
 from mechaway_core.engine import Engine, World
+from mechaway_core.http import Http
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.files import LocalFiles
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.node import Context, Items, Node
 from mechaway_core.nodes import catalogue
+from mechaway_core.postgres import Postgres
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.workflow import Plan, compile_plan
@@ -39,7 +42,8 @@ def measure(bench: Bench) -> Iterator[Row]:
     """Cost per node of chains; wide graphs beside chains of the same size."""
     settings = Settings(data_dir=bench.folder / "data")
     sandbox = make_sandbox(settings)
-    engine = Engine(World(settings, sandbox, LocalTables(ProjectFiles(settings)), LocalClock()))
+    files = ProjectFiles(settings)
+    engine = Engine(World(settings, sandbox, LocalTables(files), LocalClock(), Http(settings), Postgres(settings), LocalFiles(files)))
     catalogue()["Pass"] = Pass
     try:
         with closing(sandbox), closing(engine):

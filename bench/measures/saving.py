@@ -18,6 +18,7 @@ from mechaway_core.app import App
 from mechaway_core.errors import Conflict, Stale
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.files import LocalFiles
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Expect, Stored, Unchanged
@@ -99,7 +100,15 @@ def _without_disk(bench: Bench) -> Iterator[Row]:
     settings = Settings(data_dir=bench.folder / "memory")
     memory, clock, files = MemoryStore(), LocalClock(), ProjectFiles(settings)
     sandbox = make_sandbox(settings)
-    app = App(settings, store=memory, tables=LocalTables(files), projects=LocalProjects(files), clock=clock, sandbox=sandbox)
+    app = App(
+        settings,
+        store=memory,
+        tables=LocalTables(files),
+        projects=LocalProjects(files),
+        files=LocalFiles(files),
+        clock=clock,
+        sandbox=sandbox,
+    )
     registry = Registry(Workflows(memory, clock), settings.max_plans)
     times: list[float] = []
     compiling: list[float] = []

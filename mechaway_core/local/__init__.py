@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mechaway_core.app import App
 from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.files import LocalFiles
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
@@ -20,6 +21,7 @@ def build(settings: Settings) -> App:
         store=LocalStore(files),
         tables=LocalTables(files),
         projects=LocalProjects(files),
+        files=LocalFiles(files),
         clock=LocalClock(),
         sandbox=make_sandbox(settings),
     )

@@ -14,8 +14,8 @@ from mechaway_core.local.watch import read_workflow
 from mechaway_core.settings import Settings
 from tests.house.tree import ROOT
 
-HEAVY = ("fastapi", "starlette", "pydantic", "pydantic_core", "boto3", "botocore", "httpx", "psycopg", "croniter", "yaml", "watchfiles",
-         "uvicorn", "lupa", "multiprocessing")  # fmt: skip
+HEAVY = ("fastapi", "starlette", "pydantic", "pydantic_core", "boto3", "botocore", "httpx", "httpcore", "psycopg", "cryptography", "brotli",
+         "multipart", "python_multipart", "croniter", "yaml", "watchfiles", "uvicorn", "lupa", "multiprocessing")  # fmt: skip
 
 FIRST_REQUEST = """
 import asyncio, json, sys

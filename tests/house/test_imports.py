@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("expressions",),
     ("record",),
     ("node",),
+    ("http", "postgres"),
     ("sandbox",),
     ("sqlite",),
     ("ports",),
@@ -76,6 +77,11 @@ def test_frameworks_are_only_known_where_they_serve(path: Path) -> None:
         "yaml": {"local"},
         "apsw": {"sqlite"},
         "lupa": {"sandbox"},
+        "httpx": {"http"},
+        "httpcore": {"http"},
+        "psycopg": {"postgres"},
+        "psycopg_pool": {"postgres"},
+        "cryptography": {"vault", "local"},
     }
     for line, name in imports(path):
         places = allowed.get(name.split(".")[0])

@@ -1,0 +1,76 @@
+"""Runs of plans: made, walked, and put on record."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mechaway_core.engine.walk import Walk
+from mechaway_core.engine.world import World
+from mechaway_core.node import Items, Request, RunInfo
+from mechaway_core.record import Failure, Run, iso, new_run_id
+from mechaway_core.sandbox import Limits
+from mechaway_core.workflow import Plan, Step
+
+log = logging.getLogger("mechaway.engine")
+
+
+class Engine:
+    """Runs plans. One for a whole process; `close` ends its helper threads."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        helpers = world.settings.max_branches
+        self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="mechaway-branch") if helpers else None
+        self._limits = Limits(world.settings.lua_memory_mb, world.settings.lua_timeout)
+
+    def prepare(self, plan: Plan, trigger: Step, project: str, kind: str, request: Request | None = None) -> Run:
+        """A run that has not begun: it has an id and is `queued`."""
+        began = self.world.clock.now()
+        info = RunInfo(new_run_id(began), plan.workflow_id, project, iso(began), kind)
+        return Run(info, plan.version, trigger.id, request, began=began)
+
+    def run(self, plan: Plan, run: Run, items: Items, timeout: float | None = None) -> Run:
+        """Walk the plan from the run's trigger with these items until it ends, well or not; never raises.
+
+        `timeout`, in seconds, cuts the time that the workflow or the server allows a run.
+        """
+        start = plan.index[run.start_node]
+        allowed = plan.timeout if plan.timeout is not None else self.world.settings.run_timeout
+        limit = allowed if timeout is None else min(allowed, timeout)
+        walk = Walk(self, plan, plan.start(start), run, items, self.world.clock.monotonic() + limit, limit)
+        run.status = "running"
+        try:
+            walk.go(None if walk.start.chain else self._helpers)
+        except Exception:  # a mistake of ours; the caller still gets an answer and the log says the rest
+            log.exception("run %s of workflow %s ended by a mistake in the engine", run.info.id, plan.workflow_id)
+            run.failure = Failure("internal", "the engine failed unexpectedly; the server's log says more")
+        run.nodes = [walk.records[index] for index in walk.start.order if index in walk.records]
+        run.status = _status(run.failure)
+        if run.failure is None:
+            run.output = walk.output()
+            run.response = walk.response()
+        run.ended = self.world.clock.now()
+        return run
+
+    def lua_limits(self, memory_mb: int | None, timeout: float | None) -> Limits:
+        """The limits of one execution; what a node asks for is kept within the server's."""
+        if memory_mb is None and timeout is None:
+            return self._limits
+        settings = self.world.settings
+        return Limits(
+            min(memory_mb or settings.lua_memory_mb, settings.lua_memory_mb_max),
+            min(timeout or settings.lua_timeout, settings.lua_timeout_max),
+        )
+
+    def close(self) -> None:
+        """End the helper threads, once what they do is done."""
+        if self._helpers is not None:
+            self._helpers.shutdown(cancel_futures=True)
+
+
+def _status(failure: Failure | None) -> Any:
+    if failure is None:
+        return "succeeded"
+    return {"timeout": "timed_out", "cancelled": "cancelled"}.get(failure.kind, "failed") if failure.node is None else "failed"
