@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mechaway_core import triggers
+from mechaway_core.access import Door, Secrets
+from mechaway_core.access.deliveries import WINDOW, Claim
+from mechaway_core.access.keys import ProjectKey
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, NotFound, Problem
+from mechaway_core.errors import Conflict, Invalid, NotAllowed, NotFound, Problem
 from mechaway_core.http import Http
-from mechaway_core.node import Node
+from mechaway_core.node import Items, Node, Request
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Projects, Store, Tables
 from mechaway_core.postgres import Postgres
@@ -35,17 +38,30 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A run that a webhook started and that is over, and the webhook itself."""
+    """A run that a webhook started and that is over, and the webhook itself.
+
+    `claim`, when there is one, waits to be settled with the answer that is made of it.
+    """
 
     run: Run
     webhook: Node
+    claim: Claim | None = None
 
 
 class App:
     """Mechaway in one object; safe to use from many threads. Methods raise the errors of `errors.py`."""
 
     def __init__(
-        self, settings: Settings, *, store: Store, tables: Tables, projects: Projects, files: Files, clock: Clock, sandbox: Sandbox
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        tables: Tables,
+        projects: Projects,
+        files: Files,
+        clock: Clock,
+        sandbox: Sandbox,
+        secrets: Secrets | None = None,
     ) -> None:
         self.settings = settings
         self.projects = projects
@@ -56,6 +72,7 @@ class App:
         self._http = Http(settings)
         self._postgres = Postgres(settings)
         self._engine = Engine(World(settings, sandbox, tables, clock, self._http, self._postgres, files))
+        self.door = Door(settings, store, clock, secrets)
         self._running: dict[str, Run] = {}
 
     # -- workflows
@@ -100,6 +117,7 @@ class App:
     def delete(self, project: str, workflow_id: str, if_match: Collection[str] | None = None) -> None:
         """Delete a workflow with its history. Runs that go on are not touched. Raises `NotFound`, `Stale`."""
         self._workflows.delete(project, workflow_id, if_match)
+        self.door.deliveries.forget(project, workflow_id)
 
     def versions(self, project: str, workflow_id: str, before: int | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:
         """The versions of a workflow, newest first. Raises `NotFound`."""
@@ -118,15 +136,48 @@ class App:
     def call(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
         """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
 
+        The caller is looked at before its body is read (`Refused`). A delivery that was answered before raises `Delivered`.
         A run that fails is not an error here: its record says so.
         """
+        plan = self._active(project, workflow_id)
+        step, named = triggers.route(plan, call)
+        lock = getattr(step.node, "lock", None)
+        if lock is not None:
+            self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
+        request, items = triggers.read(call, named)
+        run = self._engine.prepare(plan, step, project, "webhook", request)
+        claim = self._claim(plan, step, run, request, items)
+        try:
+            return Answered(self._go(plan, run, items, self.settings.front_door_timeout or None), step.node, claim)
+        except BaseException:
+            if claim is not None:
+                claim.release()
+            raise
+
+    def takes(self, project: str, workflow_id: str, call: triggers.Call) -> bool:
+        """Whether a webhook answers this call; nothing is run."""
+        try:
+            triggers.route(self._active(project, workflow_id), call)
+        except (NotFound, NotAllowed):
+            return False
+        return True
+
+    def _active(self, project: str, workflow_id: str) -> Plan:
         plan = self._registry.get(project, workflow_id)
         if not plan.active:
             raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
-        step, request, items = triggers.webhook(plan, call)
-        run = self._engine.prepare(plan, step, project, "webhook", request)
-        front_door = self.settings.front_door_timeout
-        return Answered(self._go(plan, run, items, front_door or None), step.node)
+        return plan
+
+    def _claim(self, plan: Plan, step: Step, run: Run, request: Request, items: Items) -> Claim | None:
+        """The right to answer this delivery, where the webhook tells deliveries apart."""
+        template = getattr(step.node, "delivery", None)
+        if template is None:
+            return None
+        key = triggers.delivery_key(template, items[0], request, run.info, self._engine.evaluate)
+        dedupe = step.node.dedupe  # type: ignore[attr-defined]
+        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
+        window, answer = dedupe.get("window", WINDOW), dedupe.get("answer", "first")
+        return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
 
     def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
         """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`."""
@@ -189,6 +240,23 @@ class App:
             raise Conflict('the project "default" always exists; delete its workflows instead')
         if not self.projects.delete(slug):
             raise _no_project(slug)
+
+    # -- keys of projects
+
+    def create_key(self, project: str, name: Any, scopes: Any, expires: Any = None) -> tuple[ProjectKey, str]:
+        """Make a key; it and its text, which cannot be had again. Raises `NotFound`, and `Invalid` with all problems."""
+        self._need(project)
+        return self.door.keys.create(project, name, scopes, expires)
+
+    def keys(self, project: str, after: str = "", limit: int = 100) -> list[ProjectKey]:
+        """The keys of a project behind the id `after`. Raises `NotFound`."""
+        self._need(project)
+        return self.door.keys.find(project, after, limit)
+
+    def revoke_key(self, project: str, key_id: str) -> None:
+        """Make a key worthless. Raises `NotFound`."""
+        self._need(project)
+        self.door.keys.revoke(project, key_id)
 
     # -- the whole
 

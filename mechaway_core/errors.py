@@ -5,9 +5,13 @@
     ├── Malformed                 what was sent is not what it claims to be (broken JSON, wrong charset)
     ├── NotFound                  no such project, workflow, version, path, table
     ├── NotAllowed                it is there, but does not answer this method
-    ├── Unauthorized              the caller has not shown who it is
+    ├── Refused                   the caller is not let in
+    │   ├── Unauthorized          it has not shown who it is
+    │   ├── Forbidden             it may not do this
+    │   └── TooMany               it has failed to show who it is too often; later
     ├── Conflict                  it exists already
-    │   └── Stale                 somebody else changed it since it was read
+    │   ├── Stale                 somebody else changed it since it was read
+    │   └── Busy                  it is being done at this moment; later
     ├── TooLarge                  more than a limit allows
     ├── Unsupported               a kind of content that nobody here reads
     ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
@@ -68,8 +72,40 @@ class NotAllowed(MechawayError):
         self.allow = tuple(allow)
 
 
-class Unauthorized(MechawayError):
-    """The caller has not shown who it is."""
+class Refused(MechawayError):
+    """The caller is not let in.
+
+    The sentence tells nothing that would help a guesser; `reason` is a word for the log and the counters, and `detail` what the log
+    says beside it. `guess`: it showed something that was wrong, which slows its source down; showing nothing does not.
+    """
+
+    def __init__(self, message: str, *, reason: str, guess: bool = False, detail: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.guess = guess
+        self.detail = detail
+
+
+class Unauthorized(Refused):
+    """The caller has not shown who it is. `challenge` is what WWW-Authenticate asks for."""
+
+    def __init__(
+        self, message: str, *, reason: str, guess: bool = False, detail: str = "", challenge: str = 'Bearer realm="mechaway"'
+    ) -> None:
+        super().__init__(message, reason=reason, guess=guess, detail=detail)
+        self.challenge = challenge
+
+
+class Forbidden(Refused):
+    """The caller may not do this, whoever it is."""
+
+
+class TooMany(Refused):
+    """The caller has failed to show who it is too often; it may come back after `retry_after` seconds."""
+
+    def __init__(self, message: str, *, reason: str, retry_after: int) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after = retry_after
 
 
 class Conflict(MechawayError):
@@ -78,6 +114,10 @@ class Conflict(MechawayError):
 
 class Stale(Conflict):
     """It was changed by somebody else since the caller read it."""
+
+
+class Busy(Conflict):
+    """It is being done at this moment; the same call will find it done, or undone, later."""
 
 
 class TooLarge(MechawayError):

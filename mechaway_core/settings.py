@@ -28,9 +28,30 @@ class Settings:
     data_dir: Path = setting("Folder that holds a folder for each project.", Path("data"))
     workers: int = setting("Server processes.", 1, least=1, most=64)
     api_token: str = setting("Bearer token that /api and /docs ask for. Empty: none, loopback only.", "", secret=True)
+    allowed_hosts: str = setting(
+        "Names beside localhost, separated by commas, that a server without an API token may be called by, such as that of a tunnel.", ""
+    )
+    cors_origins: str = setting(
+        "Origins, separated by commas, whose web pages may call this server, such as https://app.example.com; * allows webhooks to all.", ""
+    )
+    trusted_proxies: str = setting(
+        "Addresses and networks, separated by commas, of proxies in front of the server; what they say in X-Forwarded-For is believed.", ""
+    )
+    auth_delay: float = setting(
+        "Longest pause before the answer to a failed authentication, in seconds; it grows with the failures of a source. 0: none.",
+        5.0,
+        least=0,
+        most=60,
+    )
     grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
+    body_timeout: float = setting(
+        "Seconds that a request's head, and its body, may take to arrive; a body gets one more for each 100 KB.",
+        60.0,
+        least=0.1,
+        most=86400,
+    )
     max_file_mb: float = setting("Largest file that a run may keep, uploaded or received, in MB.", 100.0, least=0.001, most=100_000)
     run_timeout: float = setting(
         "Seconds a run may take when its workflow does not say (settings.timeout).", 300.0, least=0.001, most=86400

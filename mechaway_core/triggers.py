@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from mechaway_core import jsontext
+from mechaway_core import expressions, jsontext
 from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unsupported
 from mechaway_core.names import did_you_mean, shorten
-from mechaway_core.node import Item, Items, Request
+from mechaway_core.node import Item, Items, Request, RunInfo
 from mechaway_core.workflow import Plan, Step
 
 MAX_FIELDS = 10_000  # of a query or form
@@ -30,6 +30,12 @@ class Call:
     query: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    client: str = ""  # the address it came from
+
+
+def body_chunks(call: Call) -> Iterator[bytes]:
+    """The raw body of a call, piece by piece."""
+    yield call.body
 
 
 def webhook(plan: Plan, call: Call) -> tuple[Step, Request, Items]:
@@ -37,10 +43,36 @@ def webhook(plan: Plan, call: Call) -> tuple[Step, Request, Items]:
 
     Raises `NotFound` and `NotAllowed` for the address, `Malformed` and `Unsupported` for the body or query.
     """
-    step, named = _route(plan, call)
+    step, named = route(plan, call)
+    request, items = read(call, named)
+    return step, request, items
+
+
+def read(call: Call, named: dict[str, str]) -> tuple[Request, Items]:
+    """The request and the items that a call says; `named` are the named parts of its path. Raises `Malformed` and `Unsupported`."""
     headers = headers_of(call.headers)
     request = Request(call.method, fields(call.query, "the query"), headers, named)
-    return step, request, [item_of(call.body, headers.get("content-type", ""))]
+    return request, [item_of(call.body, headers.get("content-type", ""))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What expressions about a call can reach before its run begins."""
+
+    run: RunInfo
+    request: Request
+
+    def first_item_of(self, node_id: str) -> Item:
+        return None
+
+
+def delivery_key(template: str, item: Item, request: Request, run: RunInfo, evaluate: expressions.Evaluate) -> str:
+    """What tells a delivery from others. Raises `Malformed` when there is nothing, `ScriptError` when the expression fails."""
+    value = expressions.render(template, item, _Call(run, request), evaluate)
+    key = expressions.as_text(value)
+    if not key:
+        raise Malformed("the call does not say which delivery it is, and this webhook takes each only once (dedupe)")
+    return key
 
 
 def manual(plan: Plan, node_id: str | None, items: Any) -> tuple[Step, Items]:
@@ -61,15 +93,16 @@ def manual(plan: Plan, node_id: str | None, items: Any) -> tuple[Step, Items]:
     return step, items
 
 
-def _route(plan: Plan, call: Call) -> tuple[Step, dict[str, str]]:
+def route(plan: Plan, call: Call) -> tuple[Step, dict[str, str]]:
+    """The trigger that a call is for and the named parts of its path. Raises `NotFound` and `NotAllowed`."""
     others: list[str] = []
-    for route in plan.routes:
-        named = route.match(call.segments)
+    for known in plan.routes:
+        named = known.match(call.segments)
         if named is None:
             continue
-        if route.takes(call.method):
-            return plan.steps[route.step], named
-        others.extend(route.methods)
+        if known.takes(call.method):
+            return plan.steps[known.step], named
+        others.extend(known.methods)
     path = "/" + "/".join(call.segments)
     if others:
         allow = tuple(dict.fromkeys(others))

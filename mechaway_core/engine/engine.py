@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mechaway_core.engine.walk import Walk
 from mechaway_core.engine.world import World
+from mechaway_core.errors import ScriptError
 from mechaway_core.node import Items, Request, RunInfo
 from mechaway_core.record import Failure, Run, iso, new_run_id
-from mechaway_core.sandbox import Limits
+from mechaway_core.sandbox import Limits, LuaExpression
 from mechaway_core.workflow import Plan, Step
 
 log = logging.getLogger("mechaway.engine")
@@ -63,6 +65,10 @@ class Engine:
             min(memory_mb or settings.lua_memory_mb, settings.lua_memory_mb_max),
             min(timeout or settings.lua_timeout, settings.lua_timeout_max),
         )
+
+    def evaluate(self, needed: Sequence[LuaExpression], rows: Sequence[Sequence[Sequence[Any]]]) -> list[list[Any] | ScriptError]:
+        """Lua expressions that belong to no run yet."""
+        return self.world.sandbox.evaluate(needed, rows, self._limits, deadline=self.world.clock.monotonic() + self._limits.timeout)
 
     def close(self) -> None:
         """End the helper threads, once what they do is done."""

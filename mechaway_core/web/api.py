@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from mechaway_core import __version__, jsontext
+from mechaway_core.access.scopes import SCOPES
 from mechaway_core.app import DEFAULT_PROJECT, App, Saved, node_types
 from mechaway_core.errors import Invalid, Malformed, MechawayError, NotFound, Problem
 from mechaway_core.storage import Entry
@@ -61,6 +62,20 @@ _RUN_BODY = _json_body(
 )
 _PROJECT_BODY = _json_body(
     {"type": "object", "properties": {"slug": {"type": "string"}}, "required": ["slug"], "additionalProperties": False}
+)
+
+_KEY_BODY = _json_body(
+    {
+        "type": "object",
+        "properties": {
+            "project": {"type": "string", "description": "The project of the key; that of the address when left out."},
+            "name": {"type": "string", "maxLength": 100, "description": "What the key is for."},
+            "scopes": {"type": "array", "items": {"type": "string", "enum": list(SCOPES)}, "minItems": 1},
+            "expires": {"type": "string", "format": "date-time", "description": "When it ends; never when left out."},
+        },
+        "required": ["name", "scopes"],
+        "additionalProperties": False,
+    }
 )
 
 WorkflowId = Annotated[str, Path(description="The id of a workflow.")]
@@ -193,9 +208,11 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         return _json({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
 
     @router.get("/projects", tags=["projects"])
-    async def list_projects() -> Response:
-        """Every project."""
-        return _json({"projects": [{"slug": slug} for slug in await run_in_threadpool(app.projects.list)]})
+    async def list_projects(request: Request) -> Response:
+        """Every project; with a project's key its own."""
+        key = request.scope.get("mechaway.key")
+        slugs = await run_in_threadpool(app.projects.list) if key is None else [key.project]
+        return _json({"projects": [{"slug": slug} for slug in slugs]})
 
     @router.post("/projects", status_code=201, tags=["projects"], openapi_extra=_PROJECT_BODY)
     async def create_project(request: Request) -> Response:
@@ -220,7 +237,40 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         await run_in_threadpool(app.delete_project, slug)
         return _json({"message": f'project "{slug}" deleted'})
 
+    _access_routes(router, app)
     return router
+
+
+def _access_routes(router: APIRouter, app: App) -> None:
+    """What only the admin may ask: keys, and who was not let in."""
+
+    @router.post("/keys", status_code=201, tags=["access"], openapi_extra=_KEY_BODY)
+    async def create_key(project: Project, request: Request) -> Response:
+        """Make a key of a project. This answer is the only one that shows it."""
+        wish = await _object(request, ("project", "name", "scopes", "expires"))
+        slug = wish.get("project", project)
+        if not isinstance(slug, str):
+            raise Invalid("project must be a text", [Problem("/project", "project is not the slug of a project")])
+        key, text = await run_in_threadpool(app.create_key, slug, wish.get("name"), wish.get("scopes"), wish.get("expires"))
+        return _json({**key.as_json(), "key": text}, 201, {"location": f"/p/{slug}/api/keys/{key.id}"})
+
+    @router.get("/keys", tags=["access"])
+    async def list_keys(project: Project, limit: Limit = 100, cursor: str = "") -> Response:
+        """The keys of a project, by how they begin; `cursor` is what the page before gave as `next`."""
+        found = await run_in_threadpool(app.keys, project, cursor, limit + 1)
+        page = found[:limit]
+        return _json({"keys": [key.as_json() for key in page], "next": page[-1].id if len(found) > limit else None})
+
+    @router.delete("/keys/{key_id}", tags=["access"])
+    async def revoke_key(project: Project, key_id: str) -> Response:
+        """Make a key of a project worthless, at once."""
+        await run_in_threadpool(app.revoke_key, project, key_id)
+        return _json({"message": f'key "{key_id}" revoked'})
+
+    @router.get("/access/refusals", tags=["access"])
+    async def list_refusals() -> Response:
+        """How many calls were not let in, by reason, since this process began; each of several processes counts its own."""
+        return _json(app.door.refusals.as_json())
 
 
 # -- what comes in
@@ -292,8 +342,8 @@ def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
 
 
-async def _failed(_: Request, error: Exception) -> Response:
-    return _response(problems.answer(error))
+async def _failed(request: Request, error: Exception) -> Response:
+    return _response(problems.answer(error, request.scope.get("mechaway.request_id", "")))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -10,7 +10,9 @@ from typing import Any
 
 from mechaway_core import jsontext
 from mechaway_core.errors import (
+    Busy,
     Conflict,
+    Forbidden,
     Invalid,
     Malformed,
     MechawayError,
@@ -21,6 +23,7 @@ from mechaway_core.errors import (
     Problem,
     Stale,
     TooLarge,
+    TooMany,
     Unauthorized,
     Unavailable,
     Unsupported,
@@ -37,6 +40,8 @@ _STATUSES: tuple[tuple[type[MechawayError], int], ...] = (
     (Conflict, 409),
     (Malformed, 400),
     (Unauthorized, 401),
+    (Forbidden, 403),
+    (TooMany, 429),
     (NotFound, 404),
     (NotAllowed, 405),
     (TooLarge, 413),
@@ -60,18 +65,20 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def answer(error: Exception) -> Answer:
+def answer(error: Exception, request_id: str = "") -> Answer:
     """The answer to whoever caused an error. What nobody expected is logged, and told without its inside."""
     if not isinstance(error, MechawayError):
-        log.error("a request failed unexpectedly", exc_info=error)
+        log.error("a request failed unexpectedly%s", f" (request {request_id})" if request_id else "", exc_info=error)
         return problem(500, "Mechaway failed unexpectedly; the server's log says more")
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     headers: dict[str, str] = {}
     if isinstance(error, NotAllowed):
         headers["allow"] = ", ".join(error.allow)
     elif isinstance(error, Unauthorized):
-        headers["www-authenticate"] = 'Bearer realm="mechaway"'
-    elif isinstance(error, Unavailable):
+        headers["www-authenticate"] = error.challenge
+    elif isinstance(error, TooMany):
+        headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, Unavailable | Busy):
         headers["retry-after"] = "1"
     extra: dict[str, Any] = {"errors": problems(error.problems)} if isinstance(error, Invalid) and error.problems else {}
     return problem(status, str(error), headers, **extra)

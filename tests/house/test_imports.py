@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("expressions",),
     ("record",),
     ("node",),
+    ("access",),
     ("http", "postgres"),
     ("sandbox",),
     ("sqlite",),

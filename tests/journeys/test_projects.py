@@ -112,14 +112,14 @@ def test_a_slug_that_cannot_be_one_makes_no_project_and_finds_none(server: Serve
     problem(server.http.post("/api/projects", json={"slug": slug}), 422)
     encoded = quote(slug, safe="").replace(".", "%2E")
     for path in (f"/p/{encoded}/api/workflows", f"/p/{encoded}/api/tables", f"/p/{encoded}/webhook/x"):
-        problem(server.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()), 404)
+        problem(server.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()), 404)
     for method in (b"POST", b"DELETE"):
         address = b"/p/%s/api/workflows" if method == b"POST" else b"/api/projects/%s"
-        answer = server.raw(method + b" " + address % encoded.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        answer = server.raw(method + b" " + address % encoded.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         assert answer.status in (400, 404, 405), answer.body
     if slug not in ("", "/"):
         body = httpx.Request("POST", "http://x", json=echo("x")).content
-        head = f"POST /p/{encoded}/api/workflows HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /p/{encoded}/api/workflows HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         problem(server.raw(head.encode() + body), 404)
     names = {entry.name for entry in server.data.iterdir()} if server.data.exists() else set()
     assert all(name.replace("-", "").isalnum() and name == name.lower() for name in names), names

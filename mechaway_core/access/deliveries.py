@@ -1,0 +1,162 @@
+"""The `dedupe` of a webhook: one run for each delivery, however often it is delivered.
+
+    deliveries/{workflow}/{node}/{sha256 of the key}    {"state": "running" | "done", "until", "answer"?}
+
+The first delivery makes that document, which only one can, in whatever process; the second finds it. When the run is over the answer is
+put into it; when the run failed it is deleted, so that the sender's next attempt gets its chance. A claim whose process died is taken
+over once its run must be over. Each claim looks at a few old documents and deletes those that are past their time.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from mechaway_core import jsontext
+from mechaway_core.errors import Busy, Conflict, MechawayError, Stale
+from mechaway_core.ports import ABSENT, Clock, Expect, Store, Stored
+
+log = logging.getLogger("mechaway.access")
+
+WINDOW = 86_400.0  # seconds
+MOST_WINDOW = 30 * 86_400.0
+MOST_BODY = 64 * 1024  # bytes of an answer that is kept
+
+_SLACK = 5.0  # seconds beyond a run's timeout until its process counts as dead
+_ATTEMPTS = 10  # of a claim that meets others
+_SWEPT = 2  # old documents that each claim looks at: one more than it makes, so that there is an end
+_PREFIX = "deliveries/"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer as it went out. `body` is None when it was too large to be kept."""
+
+    status: int
+    headers: Mapping[str, str]
+    content_type: str | None
+    body: bytes | None
+
+
+class Delivered(Exception):  # no error, but a way out with the answer that there is already
+    """This delivery was answered before, in this way."""
+
+    def __init__(self, kept: Kept) -> None:
+        super().__init__("answered before")
+        self.kept = kept
+
+
+class Claim:
+    """The right, and the duty, to answer one delivery. End it by `settle` or `release`."""
+
+    def __init__(self, store: Store, project: str, key: str, version: str, until: float) -> None:
+        self._store = store
+        self._project = project
+        self._key = key
+        self._version = version
+        self._until = until  # of the window, in seconds since 1970
+
+    def settle(self, kept: Kept) -> None:
+        """Keep the answer for those that come again; one that failed (400 and above) is not kept but gives the key back."""
+        if kept.status >= 400:
+            self.release()
+            return
+        body = kept.body if kept.body is not None and len(kept.body) <= MOST_BODY else None
+        answer = {
+            "status": kept.status,
+            "headers": dict(kept.headers),
+            "content_type": kept.content_type,
+            "body": base64.b64encode(body).decode() if body is not None else None,
+        }
+        document = jsontext.encode({"state": "done", "until": self._until, "answer": answer})
+        try:
+            self._store.put(self._project, self._key, document, self._version)
+        except Stale:  # it took so long that somebody took it over
+            log.warning("a delivery took longer than its run may take and was begun again (%s)", self._key)
+        except MechawayError:  # the run is over and its answer goes out; only those that come again will not find it
+            log.exception("the answer to a delivery could not be kept (%s)", self._key)
+
+    def release(self) -> None:
+        """Give the key back."""
+        try:
+            self._store.delete(self._project, self._key, self._version)
+        except Stale:
+            pass
+        except MechawayError:
+            log.exception("a delivery could not be given back (%s)", self._key)
+
+
+class Deliveries:
+    """The deliveries of all projects."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._swept: dict[str, str] = {}  # project → the key up to which it was swept
+
+    def claim(
+        self, project: str, workflow_id: str, node_id: str, key: str, *, window: float, run: float, answer: Literal["first", "refuse"]
+    ) -> Claim:
+        """The claim to a delivery nobody has answered inside the window; `run` is how long its run may take, both in seconds.
+
+        Raises `Delivered` with the first's answer, `Conflict` when that is to be refused, `Busy` while the first still runs.
+        """
+        self._sweep(project)
+        place = f"{_PREFIX}{workflow_id}/{node_id}/{hashlib.sha256(key.encode()).hexdigest()}"
+        for _ in range(_ATTEMPTS):
+            now = self._clock.now()
+            found = self._store.get(project, place)
+            expect: str | Expect = ABSENT
+            if isinstance(found, Stored):
+                held = orjson.loads(found.data)
+                if held["until"] > now:
+                    raise _met(held, answer)
+                expect = found.version
+            document = jsontext.encode({"state": "running", "until": now + min(run + _SLACK, MOST_WINDOW)})
+            try:
+                version = self._store.put(project, place, document, expect)
+            except Conflict:  # another one was quicker; `Stale` is one too
+                continue
+            return Claim(self._store, project, place, version, now + window)
+        raise Busy("this delivery is being answered; try again soon")
+
+    def forget(self, project: str, workflow_id: str) -> None:
+        """Delete what is known about the deliveries of a workflow."""
+        while keys := self._store.keys(project, f"{_PREFIX}{workflow_id}/"):
+            for key in keys:
+                self._store.delete(project, key)
+
+    def _sweep(self, project: str) -> None:
+        with self._lock:
+            after = self._swept.pop(project, "")
+        keys = self._store.keys(project, _PREFIX, after, _SWEPT)
+        now = self._clock.now()
+        for key in keys:
+            found = self._store.get(project, key)
+            if isinstance(found, Stored) and orjson.loads(found.data)["until"] <= now:
+                try:
+                    self._store.delete(project, key, found.version)
+                except Stale:
+                    continue
+        if len(keys) == _SWEPT:
+            with self._lock:
+                self._swept[project] = keys[-1]
+
+
+def _met(held: Mapping[str, Any], answer: str) -> Exception:
+    """What there is to say to a delivery that was claimed before."""
+    if held["state"] == "running":
+        return Busy("this delivery is being answered; try again soon")
+    if answer == "refuse":
+        return Conflict("this delivery was answered before")
+    first = held["answer"]
+    body = base64.b64decode(first["body"]) if first["body"] is not None else None
+    return Delivered(Kept(first["status"], first["headers"], first["content_type"], body))
