@@ -17,10 +17,11 @@ dev: $(VENV)/.run ## Run Mechaway on http://127.0.0.1:3004 (ARGS="--watch exampl
 test: $(VENV)/.dev ## Run all tests (ARGS="-k lua" passes options)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## Formatting, lint and types
+check: $(VENV)/.dev ## Formatting, lint, types and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/audit.py
 
 format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff format .

@@ -2,10 +2,14 @@
 
 uvicorn collects headers without end, and drops the body of a request that offers to upgrade (Java's HttpClient offers HTTP/2 with
 every request; RFC 9110, section 7.8, lets a server ignore that). So the head of a request is held back until it is whole.
+
+Neither does it mind how slowly a request arrives. Each connection looks at itself a few times while the time that a head or a body has
+goes by; requests that arrive at once cost nothing by that.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -14,23 +18,79 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mechaway_core.web.problems import problem
 
 MAX_HEAD = 128 * 1024  # bytes of request line and headers
+LEAST_RATE = 100_000  # bytes of a body that earn it one more second
+
+_LOOKS = 4  # at a connection, in the time that a head or body has
 
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 _METHOD = re.compile(rb"\s*[A-Z]{0,20}(?![^A-Z ])")  # how a request begins; what begins otherwise is for the parser to refuse
 
 
+def bounded(patience: float) -> type[BoundedProtocol]:
+    """The protocol with so many seconds for a head, and for a body, to arrive."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"patience": patience})
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
+    patience = 60.0  # seconds
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._waits_since: float | None = None  # something of a request is here, or nothing at all yet
+        self._arrived = 0  # bytes of its body
+        self._timer: asyncio.TimerHandle | None = None
         self._held = b""  # the head so far, when a request begins with a segment
         self._in_head = False  # the parser is in one, which began behind another request in the same segment
         self._in_body = False
         self._head = 0  # bytes of that
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller is there."""
+        super().connection_made(transport)
+        self._waits_since = self.loop.time()
+        self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller has gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller."""
+        was_in_body = self._in_body
+        self._take(data)
+        if not (self._in_body or self._in_head or self._held):
+            self._waits_since = None
+        elif self._in_body and was_in_body:
+            self._arrived += len(data)
+        elif self._waits_since is None or self._in_body:
+            self._waits_since, self._arrived = self.loop.time(), 0
+
+    def _look_later(self) -> None:
+        self._timer = self.loop.call_later(self.patience / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Give up a request that takes too long to arrive."""
+        if self._waits_since is not None:
+            waited = self.loop.time() - self._waits_since
+            if waited > self.patience + self._arrived / LEAST_RATE:
+                self._give_up()
+                return
+        self._look_later()
+
+    def _give_up(self) -> None:
+        cycle = self.cycle
+        if self._in_body and cycle is not None and cycle.response_started:  # the answer went ahead of the body: nothing more to say
+            self.transport.close()
+        elif not self._in_body and cycle is not None and not cycle.response_complete:  # the answer before it is still on its way
+            self._look_later()
+        else:
+            self._say(408, f"the request did not arrive within {self.patience:g} seconds (MECHAWAY_BODY_TIMEOUT)")
+
+    def _take(self, data: bytes) -> None:
         if self._in_body or self._in_head:
             super().data_received(data)
             if self._in_head:

@@ -21,7 +21,7 @@ import uvicorn
 
 from mechaway_core.errors import Invalid, Unavailable
 from mechaway_core.local import build
-from mechaway_core.local.protocol import BoundedProtocol
+from mechaway_core.local.protocol import bounded
 from mechaway_core.settings import Settings
 from mechaway_core.web.gateway import Gateway
 
@@ -77,7 +77,7 @@ def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None)
     gc.set_threshold(20_000, 20, 50)
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=bounded(settings.body_timeout),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         ws="none",
         lifespan="off",

@@ -58,6 +58,7 @@ class Gateway:
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = headers.request_id(_first(scope["headers"], b"x-request-id"))
         extra: list[Header] = [headers.NOSNIFF, (b"x-request-id", request_id)]
+        asked = scope
         project, segments, scope = _address(scope)
         webhook = segments[0] == "webhook"
         if not webhook:
@@ -79,7 +80,7 @@ class Gateway:
                 await _hand_over(api, scope, _replay(body, receive), headers.adding(send, extra))
                 return
         except Refused as error:
-            answer = await self._refuse(error, scope, request_id)
+            answer = await self._refuse(error, asked, request_id)
         except Exception as error:
             answer = problems.answer(error, request_id.decode())
         if self.draining:

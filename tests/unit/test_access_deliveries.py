@@ -1,0 +1,159 @@
+"""Claims to deliveries, over a real store, with time that the test moves on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mechaway_core.access.deliveries import MOST_BODY, Claim, Delivered, Deliveries, Kept
+from mechaway_core.errors import Busy, Conflict
+from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.store import LocalStore
+from mechaway_core.settings import Settings
+from mechaway_core.sqlite import ProjectFiles
+
+ANSWER = Kept(201, {"mechaway-run-id": "r1"}, "application/json", b'{"a":1}')
+
+
+class Time(LocalClock):
+    """A clock that a test moves on."""
+
+    seconds = 1_000_000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LocalStore]:
+    files = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
+    yield LocalStore(files)
+    files.close()
+
+
+@pytest.fixture
+def deliveries(store: LocalStore, time: Time) -> Deliveries:
+    return Deliveries(store, time)
+
+
+def claim(deliveries: Deliveries, key: str = "k", *, window: float = 100, run: float = 10, refuse: bool = False) -> Claim:
+    return deliveries.claim("default", "w", "hook", key, window=window, run=run, answer="refuse" if refuse else "first")
+
+
+def test_a_delivery_that_was_answered_gets_that_answer_again(deliveries: Deliveries) -> None:
+    claim(deliveries).settle(ANSWER)
+    for _ in range(2):
+        with pytest.raises(Delivered) as again:
+            claim(deliveries)
+        assert again.value.kept == ANSWER
+    with pytest.raises(Conflict, match="answered before"):
+        claim(deliveries, refuse=True)
+    claim(deliveries, "another")
+
+
+def test_after_the_window_it_is_a_new_delivery(deliveries: Deliveries, time: Time) -> None:
+    claim(deliveries, window=100).settle(ANSWER)
+    time.seconds += 99
+    with pytest.raises(Delivered):
+        claim(deliveries)
+    time.seconds += 2
+    claim(deliveries).settle(ANSWER)
+    with pytest.raises(Delivered):
+        claim(deliveries)
+
+
+def test_while_the_first_runs_the_second_is_told_to_come_back(deliveries: Deliveries) -> None:
+    claim(deliveries)
+    with pytest.raises(Busy):
+        claim(deliveries)
+
+
+def test_what_failed_may_be_tried_again(deliveries: Deliveries) -> None:
+    for status in (400, 422, 500, 504):
+        claim(deliveries).settle(Kept(status, {}, None, b""))
+    claim(deliveries).release()
+    claim(deliveries)
+
+
+def test_the_claim_of_a_process_that_died_is_taken_over_once_its_run_must_be_over(deliveries: Deliveries, time: Time) -> None:
+    lost = claim(deliveries, run=10)
+    time.seconds += 14
+    with pytest.raises(Busy):
+        claim(deliveries)
+    time.seconds += 2
+    mine = claim(deliveries, run=10)
+    lost.settle(ANSWER)  # it was only slow; its answer must not stand for the run that goes on
+    lost.release()
+    with pytest.raises(Busy):
+        claim(deliveries)
+    mine.settle(ANSWER)
+    with pytest.raises(Delivered):
+        claim(deliveries)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(MOST_BODY, True), (MOST_BODY + 1, False)])
+def test_a_large_body_is_not_kept(deliveries: Deliveries, size: int, kept: bool) -> None:
+    body = b"\x00\xff" * (size // 2) + b"x" * (size % 2)
+    claim(deliveries).settle(Kept(200, {}, "text/plain", body))
+    with pytest.raises(Delivered) as again:
+        claim(deliveries)
+    assert again.value.kept == Kept(200, {}, "text/plain", body if kept else None)
+
+
+def test_any_text_is_a_key(deliveries: Deliveries) -> None:
+    for key in ("../../keys/x", "a/b", "ä" * 5000, "\0", " "):
+        claim(deliveries, key).settle(ANSWER)
+        with pytest.raises(Delivered):
+            claim(deliveries, key)
+
+
+def test_nodes_workflows_and_projects_do_not_share_deliveries(deliveries: Deliveries) -> None:
+    claim(deliveries)
+    deliveries.claim("default", "w", "other", "k", window=1, run=1, answer="first")
+    deliveries.claim("default", "w2", "hook", "k", window=1, run=1, answer="first")
+
+
+def test_a_workflow_that_is_deleted_takes_its_deliveries_along(deliveries: Deliveries, store: LocalStore) -> None:
+    for number in range(5):
+        claim(deliveries, str(number)).settle(ANSWER)
+    deliveries.claim("default", "w2", "hook", "k", window=1, run=1, answer="first")
+    deliveries.forget("default", "w")
+    assert [key.split("/")[1] for key in store.keys("default", "deliveries/")] == ["w2"]
+
+
+def test_old_deliveries_go_bit_by_bit(deliveries: Deliveries, store: LocalStore, time: Time) -> None:
+    for number in range(50):
+        claim(deliveries, f"old {number}", window=10).settle(ANSWER)
+    time.seconds += 1000
+    for number in range(60):
+        claim(deliveries, f"new {number}").settle(ANSWER)
+    assert len(store.keys("default", "deliveries/")) == 60
+
+
+def test_of_many_at_once_exactly_one_gets_it(store: LocalStore, time: Time) -> None:
+    others = [Deliveries(store, time) for _ in range(8)]
+    start = threading.Barrier(len(others))
+    got: list[Claim] = []
+    busy: list[bool] = []
+
+    def go(deliveries: Deliveries) -> None:
+        start.wait()
+        try:
+            got.append(claim(deliveries))
+        except Busy:
+            busy.append(True)
+
+    threads = [threading.Thread(target=go, args=(one,)) for one in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(busy)) == (1, len(others) - 1)
