@@ -1,4 +1,4 @@
-"""The command line: `mechaway dev | run | check | settings`. Texts here teach; `--json` is for programs."""
+"""The command line: `mechaway dev | run | check | key | settings`. Texts here teach; `--json` is for programs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import textwrap
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechaway_core import __version__
+from mechaway_core.access.scopes import SCOPES
 from mechaway_core.errors import Invalid, Malformed, MechawayError
 from mechaway_core.names import shorten
 from mechaway_core.settings import Settings
+
+if TYPE_CHECKING:
+    from mechaway_core.access.keys import ProjectKey
+    from mechaway_core.app import App
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -202,6 +207,39 @@ def _print_run(record: dict[str, Any]) -> None:
         print(f"  {record['error']['message']}")
 
 
+# -- mechaway key
+
+
+def _key(arguments: argparse.Namespace) -> int:
+    from mechaway_core.local import build
+
+    app = build(Settings.load(data_dir=arguments.data_dir))
+    try:
+        if arguments.action == "create":
+            key, text = app.create_key(arguments.project, arguments.name, arguments.scope, arguments.expires)
+            print(f'key {key.id} for project "{key.project}" may {", ".join(key.scopes)}; it is shown this once', file=sys.stderr)
+            print(text)
+        elif arguments.action == "rm":
+            app.revoke_key(arguments.project, arguments.id)
+            print(f"key {arguments.id} revoked")
+        else:
+            _print_keys(app, arguments)
+    finally:
+        app.close()
+    return 0
+
+
+def _print_keys(app: App, arguments: argparse.Namespace) -> None:
+    keys: list[ProjectKey] = []
+    while page := app.keys(arguments.project, keys[-1].id if keys else ""):
+        keys += page
+    if arguments.json:
+        _print_json([key.as_json() for key in keys])
+        return
+    for key in keys:
+        print(f"{key.id}  {', '.join(key.scopes):<28} {key.expires or 'never expires':<21} {key.name}")
+
+
 # -- mechaway settings
 
 
@@ -262,10 +300,28 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.set_defaults(command=_check)
 
+    _add_key(commands)
     settings = commands.add_parser("settings", help="print every setting, its value and what it does")
     settings.add_argument("--json", action="store_true", help="print them as JSON")
     settings.set_defaults(command=_settings)
     return parser
+
+
+def _add_key(commands: Any) -> None:
+    key = commands.add_parser("key", help="make, list and revoke keys of projects", description=_KEY, formatter_class=_Raw)
+    actions = key.add_subparsers(dest="action", title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a key and print it; it cannot be had again")
+    create.add_argument("name", help="what the key is for")
+    create.add_argument("--scope", action="append", required=True, choices=SCOPES, help="what it may do; may be repeated")
+    create.add_argument("--expires", metavar="TIME", help="when it ends, such as 2030-01-31T00:00:00Z (default never)")
+    listing = actions.add_parser("list", help="list the keys of a project, without what makes them work")
+    listing.add_argument("--json", action="store_true", help="print them as JSON")
+    revoke = actions.add_parser("rm", help="make a key worthless, at once")
+    revoke.add_argument("id", help="its id, as the list shows it")
+    for action in (create, listing, revoke):
+        action.add_argument("--project", default="default", help="project of the key (default: default)")
+        action.add_argument("--data-dir", type=Path, help="folder for projects and their tables (default data)")
+    key.set_defaults(command=_key)
 
 
 _Raw = argparse.RawDescriptionHelpFormatter
@@ -281,6 +337,13 @@ _RUN = """Run a workflow file once, without a server, and print what each node t
 
   mechaway run examples/poc.json --webhook /grade --data '{"student_id": "s123", "score": 85}'
   mechaway run examples/poc.json --data @items.json --json
+"""
+
+_KEY = """Make, list and revoke keys of projects, in the data folder of this machine; servers that run there follow at once.
+
+  mechaway key create "build robot" --project shop --scope read --scope run
+  mechaway key list --project shop
+  mechaway key rm 0123456789abcdef --project shop
 """
 
 _CHECK = """Tell everything that is wrong with workflow files, as saving them would. Exits with 1 when something is.

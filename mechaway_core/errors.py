@@ -8,6 +8,7 @@
     ├── Refused                   the caller is not let in
     │   ├── Unauthorized          it has not shown who it is
     │   ├── Forbidden             it may not do this
+    │   ├── Hidden                it may not even know whether there is such a thing
     │   └── TooMany               it has failed to show who it is too often; later
     ├── Conflict                  it exists already
     │   ├── Stale                 somebody else changed it since it was read
@@ -98,6 +99,10 @@ class Unauthorized(Refused):
 
 class Forbidden(Refused):
     """The caller may not do this, whoever it is."""
+
+
+class Hidden(Refused):
+    """The caller may not know whether there is such a thing, and hears what it would hear if there were none."""
 
 
 class TooMany(Refused):

@@ -15,7 +15,7 @@ from mechaway_core.access.refusals import Refusals
 from mechaway_core.access.scopes import scope_for
 from mechaway_core.access.slowing import Slowing
 from mechaway_core.access.webhook import Headers, Lock
-from mechaway_core.errors import Forbidden, Invalid, MechawayError, NotFound, Refused, Unauthorized, Unavailable
+from mechaway_core.errors import Forbidden, Hidden, Invalid, MechawayError, NotFound, Refused, Unauthorized, Unavailable
 from mechaway_core.names import shorten
 from mechaway_core.ports import Clock, Store
 from mechaway_core.settings import Settings
@@ -86,7 +86,7 @@ class Door:
     def admit_key(self, token: bytes, method: str, path: str) -> ProjectKey:
         """The key that a token is, once it is clear that it may make this request. `path` as the API will see it, decoded.
 
-        Raises `Unauthorized`; `NotFound` for all that is not of the key's project, in the words that a missing project has;
+        Raises `Unauthorized`; `Hidden` for all that is not of the key's project, in the words that a missing project has;
         `Forbidden` for what it has no scope for.
         """
         key = self.keys.recognise(token.decode("latin-1"))
@@ -109,7 +109,7 @@ class Door:
         elif route in (["node-types"], ["validate"]):  # the same for every project
             project = key.project
         if project != key.project:
-            raise NotFound(f'there is no project "{project[:80]}"')
+            raise Hidden(f'there is no project "{project[:80]}"', reason="key_project", detail=f"key {key.id}")
         if scope is None:
             raise _admin_only(key)
         if scope not in key.scopes:
@@ -125,7 +125,6 @@ class Door:
         except MechawayError as error:  # it fails closed, and as something that is ours to put right: the sender should come again
             log.error("a webhook of project %s cannot check its callers: %s", project, error)
             raise Unavailable("this webhook cannot check its callers at the moment; try again later") from error
-        lock.check_headers(values, headers)
         lock.check_body(values, headers, chunks, self._clock.now())
 
     # -- those who are not let in

@@ -100,13 +100,25 @@ class Signature:
 
     def _digests(self, values: Values, timestamp: bytes, chunks: Iterable[bytes]) -> list[bytes]:
         """The digest under each secret; the body is gone through once."""
-        macs = [hmac.new(values[name].encode(), digestmod=self.algorithm) for name in self.secrets]
-        for part in self.signed:
-            pieces = chunks if part == "{body}" else (timestamp,) if part == "{timestamp}" else (part.encode(),)
-            for piece in pieces:
-                for mac in macs:
-                    mac.update(piece)
+        keys = [values[name].encode() for name in self.secrets]
+        pieces = self._pieces(timestamp, iter(chunks))
+        first = next(pieces, b"")
+        second = next(pieces, None)
+        if second is None:  # a plain body in one piece, as nearly every delivery is: half the time of what follows
+            return [hmac.digest(key, first, self.algorithm) for key in keys]
+        macs = [hmac.new(key, first + second, self.algorithm) for key in keys]
+        for piece in pieces:
+            for mac in macs:
+                mac.update(piece)
         return [mac.digest() for mac in macs]
+
+    def _pieces(self, timestamp: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """What is signed, one after the other."""
+        for part in self.signed:
+            if part == "{body}":
+                yield from chunks
+            else:
+                yield timestamp if part == "{timestamp}" else part.encode()
 
 
 def _seconds(value: bytes) -> bytes:

@@ -38,7 +38,7 @@ class Lock(Protocol):
         """Look at what can be seen before the body is here. Raises `Refused`."""
 
     def check_body(self, values: Values, headers: Headers, chunks: Iterable[bytes], now: float) -> None:
-        """Look at the raw body, piece by piece. `now` in seconds since 1970. Raises `Refused`."""
+        """Look at everything, the raw body piece by piece. `now` in seconds since 1970. Raises `Refused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Bearer:
             raise _unauthorized_bearer("webhook_wrong")
 
     def check_body(self, values: Values, headers: Headers, chunks: Iterable[bytes], now: float) -> None:
-        """Nothing: the header says it all."""
+        self.check_headers(values, headers)  # they say it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Basic:
             raise _unauthorized_basic("webhook_wrong")
 
     def check_body(self, values: Values, headers: Headers, chunks: Iterable[bytes], now: float) -> None:
-        """Nothing: the header says it all."""
+        self.check_headers(values, headers)  # they say it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Header:
             raise forbidden("webhook_wrong")
 
     def check_body(self, values: Values, headers: Headers, chunks: Iterable[bytes], now: float) -> None:
-        """Nothing: the header says it all."""
+        self.check_headers(values, headers)  # they say it all
 
 
 # -- what locks share

@@ -56,7 +56,8 @@ class Gateway:
             raise NotImplementedError(f"Mechaway does not speak {scope['type']}")
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = headers.request_id(_first(scope["headers"], b"x-request-id"))
+        given = dict(scope["headers"])
+        request_id = headers.request_id(given.get(b"x-request-id"))
         extra: list[Header] = [headers.NOSNIFF, (b"x-request-id", request_id)]
         asked = scope
         project, segments, scope = _address(scope)
@@ -66,7 +67,7 @@ class Gateway:
         try:
             answer = _WELL if segments == ["healthz"] else _too_long(scope)
             if answer is None:
-                given = headers.named(scope["headers"])
+                headers.check(scope["headers"], given)
                 if self.door.guard is not None:
                     self.door.guard.check(scope["method"], given, webhook)
                 if self.door.origins:
@@ -231,13 +232,6 @@ def _client(scope: Scope) -> str:
     """The address at the other end of the connection."""
     client = scope.get("client")
     return client[0] if client else ""
-
-
-def _first(pairs: Sequence[Header], name: bytes) -> bytes | None:
-    for key, value in pairs:
-        if key == name:
-            return value
-    return None
 
 
 # -- what goes out

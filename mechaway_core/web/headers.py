@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -17,7 +17,7 @@ MOST_HEADERS = 500
 MOST_PATH = 8192  # bytes
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
-_PROCESS = os.urandom(6).hex()
+_PROCESS = os.urandom(6).hex().encode()
 _numbers = count(1)
 _ONCE = (b"host", b"origin", b"sec-fetch-site")
 
@@ -46,17 +46,15 @@ def request_id(given: bytes | None) -> bytes:
     """The caller's X-Request-Id when it can stand in a log, else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return f"{_PROCESS}-{next(_numbers):x}".encode()
+    return b"%s-%x" % (_PROCESS, next(_numbers))
 
 
-def named(headers: Sequence[Header]) -> Mapping[bytes, bytes]:
-    """Headers by name. Raises `Malformed` when one comes twice that says where a call is for or from."""
-    found = dict(headers)
-    if len(found) != len(headers):
+def check(pairs: Sequence[Header], by_name: Mapping[bytes, bytes]) -> None:
+    """Raises `Malformed` when a header comes twice that says where a call is for or from: `by_name` holds one of them only."""
+    if len(by_name) != len(pairs):
         for name in _ONCE:
-            if sum(key == name for key, _ in headers) > 1:
+            if sum(key == name for key, _ in pairs) > 1:
                 raise Malformed(f"the header {name.decode()} comes more than once")
-    return found
 
 
 def api_headers(path: str) -> tuple[Header, ...]:
@@ -64,8 +62,10 @@ def api_headers(path: str) -> tuple[Header, ...]:
     return _PAGE if path.startswith(("/docs", "/redoc")) else _API
 
 
-def added(extra: Iterable[Header], present: Iterable[str]) -> list[Header]:
-    """Those of the extra headers that an answer does not set by itself."""
+def added(extra: Sequence[Header], present: Collection[str]) -> Sequence[Header]:
+    """Those of the extra headers that an answer does not set by itself; `present` are the names of its own, in lower case."""
+    if not present or (len(present) == 1 and "mechaway-run-id" in present):
+        return extra
     return [header for header in extra if header[0].decode("latin-1") not in present]
 
 
@@ -75,7 +75,7 @@ def adding(send: Callable[[Message], Awaitable[None]], extra: Sequence[Header]) 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             own: list[Header] = list(message["headers"])
-            message = {**message, "headers": own + added(extra, {name.decode("latin-1").lower() for name, _ in own})}
+            message = {**message, "headers": [*own, *added(extra, {name.decode("latin-1").lower() for name, _ in own})]}
         await send(message)
 
     return sending

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +14,7 @@ from mechaway_core.access.scopes import SCOPES, TABLE
 from mechaway_core.app import App
 from mechaway_core.web.api import make_api
 from mechaway_core.web.threads import Threads
-from tests.journeys.server import Server, client, echo, problem
+from tests.journeys.server import Server, client, echo, mechaway, problem
 
 TOKEN = "s3cret-token"
 
@@ -108,6 +110,7 @@ def test_another_project_answers_as_one_that_is_not_there(server: Server, path: 
         missing = problem(using(server, everything, method, path.format("nowhere")), 404)
         assert there["detail"].replace("other", "nowhere") == missing["detail"]
         assert problem(using(server, everything, method, path.format("default")), 404)
+    assert "refused: key_project (key " in server.err
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_a_wish_that_cannot_be_met_makes_no_key(server: Server, wish: Any, statu
     assert server.http.get("/api/keys").json()["keys"] == []
 
 
-def test_without_a_token_a_key_still_only_does_what_it_is_for(data: Any) -> None:
+def test_without_a_token_a_key_still_only_does_what_it_is_for(data: Path) -> None:
     with Server(data) as server:
         key = make(server, "read", project="default")["key"]
         assert using(server, key, "GET", "/api/workflows").status_code == 200
@@ -214,3 +217,43 @@ def test_every_route_of_the_api_has_its_scope_or_is_meant_for_the_admin(app: App
     }
     known = {(method, route) for method, route, _ in TABLE}
     assert routes - known == admins
+
+
+# -- by the command line
+
+
+def test_keys_are_made_and_revoked_by_the_command_line_while_the_server_runs(data: Path) -> None:
+    def key(*arguments: str) -> str:
+        done = mechaway("key", *arguments, "--data-dir", str(data))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with Server(data, api_token=TOKEN) as server:
+        text = key("create", "build robot", "--scope", "read", "--expires", "2999-01-01T00:00:00Z").strip()
+        assert using(server, text, "GET", "/api/workflows").status_code == 200
+        [listed] = json.loads(key("list", "--json"))
+        assert (listed["name"], listed["scopes"]) == ("build robot", ["read"])
+        assert listed["id"] in key("list")
+        assert text not in key("list") + key("list", "--json")
+        key("rm", listed["id"])
+        problem(using(server, text, "GET", "/api/workflows"), 401)
+        assert key("list") == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create", "k", "--scope", "read", "--project", "nowhere"],
+        ["create", "k", "--scope", "read", "--expires", "soon"],
+        ["rm", "0123456789abcdef"],
+        ["list", "--project", "nowhere"],
+    ],
+)
+def test_what_the_command_line_cannot_do_it_says_in_a_sentence(data: Path, arguments: list[str]) -> None:
+    done = mechaway("key", *arguments, "--data-dir", str(data))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_scope_that_there_is_not_is_not_understood(data: Path) -> None:
+    assert mechaway("key", "create", "k", "--scope", "all", "--data-dir", str(data)).returncode == 2

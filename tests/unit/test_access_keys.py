@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mechaway_core.access.door import Door
 from mechaway_core.access.keys import Keys
 from mechaway_core.access.scopes import SCOPES, TABLE, scope_for
-from mechaway_core.errors import Forbidden, Invalid, NotFound, Unauthorized
+from mechaway_core.errors import Forbidden, Hidden, Invalid, NotFound, Unauthorized
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
@@ -174,7 +174,7 @@ def may(door: Door, text: str, method: str, path: str) -> str:
     """What becomes of a request with a key."""
     try:
         door.admit_key(text.encode(), method, path)
-    except NotFound as missing:
+    except Hidden as missing:
         return str(missing)
     except Forbidden as refused:
         return refused.reason
