@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -33,9 +33,9 @@ class Call:
     client: str = ""  # the address it came from
 
 
-def body_chunks(call: Call) -> Iterator[bytes]:
-    """The raw body of a call, piece by piece."""
-    yield call.body
+def body_chunks(call: Call) -> Iterable[bytes]:
+    """The raw body of a call, piece by piece; a tuple when it is in memory."""
+    return (call.body,)
 
 
 def webhook(plan: Plan, call: Call) -> tuple[Step, Request, Items]:

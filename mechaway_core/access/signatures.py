@@ -101,18 +101,16 @@ class Signature:
     def _digests(self, values: Values, timestamp: bytes, chunks: Iterable[bytes]) -> list[bytes]:
         """The digest under each secret; the body is gone through once."""
         keys = [values[name].encode() for name in self.secrets]
-        pieces = self._pieces(timestamp, iter(chunks))
-        first = next(pieces, b"")
-        second = next(pieces, None)
-        if second is None:  # a plain body in one piece, as nearly every delivery is: half the time of what follows
-            return [hmac.digest(key, first, self.algorithm) for key in keys]
-        macs = [hmac.new(key, first + second, self.algorithm) for key in keys]
-        for piece in pieces:
+        if isinstance(chunks, tuple):  # a body in memory, as nearly every delivery is: half the time of what follows
+            message = chunks[0] if len(chunks) == len(self.signed) == 1 else b"".join(self._pieces(timestamp, chunks))
+            return [hmac.digest(key, message, self.algorithm) for key in keys]
+        macs = [hmac.new(key, digestmod=self.algorithm) for key in keys]
+        for piece in self._pieces(timestamp, chunks):
             for mac in macs:
                 mac.update(piece)
         return [mac.digest() for mac in macs]
 
-    def _pieces(self, timestamp: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _pieces(self, timestamp: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """What is signed, one after the other."""
         for part in self.signed:
             if part == "{body}":

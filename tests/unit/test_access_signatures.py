@@ -93,7 +93,7 @@ def check(auth: Any, values: dict[str, str], headers: Headers, body: bytes, now:
     lock = read_lock(auth)
     assert lock is not None
     lock.check_headers(values, headers)
-    lock.check_body(values, headers, [body], now)
+    lock.check_body(values, headers, (body,), now)
 
 
 def refusal(auth: Any, values: dict[str, str], headers: Headers, body: bytes, now: float = 0.0) -> str:
@@ -224,7 +224,9 @@ def test_whatever_is_signed_as_the_free_form_says_fits(
     headers = [(b"x-sig", prefix.encode() + written), (b"x-time", b"1000")]
     lock = read_lock(auth)
     assert lock is not None
-    lock.check_body({"S": secret}, headers, [body[:cuts], body[cuts:]], 1000.0)
+    lock.check_body({"S": secret}, headers, (body,), 1000.0)
+    lock.check_body({"S": secret}, headers, (body[:cuts], body[cuts:]), 1000.0)
+    lock.check_body({"S": secret}, headers, iter([body[:cuts], body[cuts:]]), 1000.0)
     with pytest.raises(Refused):
         lock.check_body({"S": secret + "x"}, headers, [body], 1000.0)
 
