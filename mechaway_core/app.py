@@ -144,7 +144,7 @@ class App:
         lock = getattr(step.node, "lock", None)
         if lock is not None:
             self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
-        request, items = triggers.read(call, named)
+        request, items = triggers.read(call, named, lock.hides if lock is not None else "")
         run = self._engine.prepare(plan, step, project, "webhook", request)
         claim = self._claim(plan, step, run, request, items)
         try:

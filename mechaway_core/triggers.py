@@ -48,9 +48,13 @@ def webhook(plan: Plan, call: Call) -> tuple[Step, Request, Items]:
     return step, request, items
 
 
-def read(call: Call, named: dict[str, str]) -> tuple[Request, Items]:
-    """The request and the items that a call says; `named` are the named parts of its path. Raises `Malformed` and `Unsupported`."""
+def read(call: Call, named: dict[str, str], hide: str = "") -> tuple[Request, Items]:
+    """The request and the items that a call says, without the header `hide`; `named` are the named parts of its path.
+
+    Raises `Malformed` and `Unsupported`.
+    """
     headers = headers_of(call.headers)
+    headers.pop(hide, None)
     request = Request(call.method, fields(call.query, "the query"), headers, named)
     return request, [item_of(call.body, headers.get("content-type", ""))]
 

@@ -53,6 +53,7 @@ class Signature:
     tolerance: float = TOLERANCE
     signed: tuple[str, ...] = ("{body}",)
     listed: bool = False
+    hides: str = ""  # a signature gives no secret away
 
     def check_headers(self, values: Values, headers: Headers) -> None:
         """That there is a signature which can be read."""

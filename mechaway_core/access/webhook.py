@@ -34,6 +34,10 @@ class Lock(Protocol):
     @property
     def secrets(self) -> tuple[str, ...]: ...
 
+    @property
+    def hides(self) -> str:
+        """The header, in lower case, that holds a secret and that no run must see; empty for none."""
+
     def check_headers(self, values: Values, headers: Headers) -> None:
         """Look at what can be seen before the body is here. Raises `Refused`."""
 
@@ -46,6 +50,7 @@ class Bearer:
     """`Authorization: Bearer` with a secret."""
 
     secrets: tuple[str, ...]
+    hides: str = "authorization"
 
     def check_headers(self, values: Values, headers: Headers) -> None:
         given = only(headers, b"authorization", _unauthorized_bearer)
@@ -66,6 +71,7 @@ class Basic:
     user: str
     user_secret: str | None
     passwords: tuple[str, ...]
+    hides: str = "authorization"
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -97,6 +103,11 @@ class Header:
 
     name: bytes
     secrets: tuple[str, ...]
+
+    @property
+    def hides(self) -> str:
+        """See `Lock`."""
+        return self.name.decode("ascii")
 
     def check_headers(self, values: Values, headers: Headers) -> None:
         given = only(headers, self.name, forbidden)

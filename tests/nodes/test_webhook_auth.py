@@ -161,6 +161,22 @@ def test_the_secret_reaches_neither_log_nor_answer(bench: Bench, step: Doorstep,
     assert "t0ken-ä" not in answer.text + caplog.text
 
 
+@pytest.mark.parametrize(
+    ("auth", "headers"),
+    [
+        (BEARER, {"authorization": "Bearer t0ken-ä".encode()}),
+        (BASIC, {"authorization": basic("ann", "pass:word")}),
+        (HEADER, {"x-api-key": "t0ken-ä".encode()}),
+    ],
+)
+def test_what_a_caller_showed_is_nothing_that_a_run_can_see(bench: Bench, step: Doorstep, address: str, auth: Any, headers: Any) -> None:
+    reads = node("FunLogic", script="return {seen = headers, item = data}", inputs=None)
+    bench.put(reads, hook=node("Webhook", id="hook", path="/", auth=auth))
+    answer = step.post(address, json={}, headers=headers | {"x-other": "1"})
+    assert answer.json()["seen"]["x-other"] == "1"
+    assert not set(headers) & set(answer.json()["seen"])
+
+
 def test_refusals_are_counted_and_the_log_says_why(bench: Bench, step: Doorstep, address: str, caplog: pytest.LogCaptureFixture) -> None:
     put(bench, HMAC)
     before = step.gateway.door.refusals.as_json()["refusals"]
