@@ -65,14 +65,7 @@ class Gateway:
         if not webhook:
             extra.extend(headers.api_headers(scope["path"]))
         try:
-            answer = _WELL if segments == ["healthz"] else _too_long(scope)
-            if answer is None:
-                headers.check(scope["headers"], given)
-                if self.door.guard is not None:
-                    self.door.guard.check(scope["method"], given, webhook)
-                if self.door.origins:
-                    extra.extend(cors_headers(self.door.origins, given.get(b"origin"), webhook))
-                    answer = await self._preflight(project, segments, scope, given)
+            answer = _WELL if segments == ["healthz"] else await self._screen(project, segments, scope, given, extra)
             if answer is None and webhook:
                 answer = await self.webhook(project, segments[1:], scope, receive)
             elif answer is None:
@@ -87,6 +80,25 @@ class Gateway:
         if self.draining:
             answer = Answer(answer.status, answer.body, answer.content_type, {**answer.headers, "connection": "close"})
         await _send(send, answer, extra)
+
+    async def _screen(
+        self, project: str, segments: list[str], scope: Scope, given: Mapping[bytes, bytes], extra: list[Header]
+    ) -> Answer | None:
+        """Look at a request before anything is done for it; None when it may go on. Adds to the headers that its answer will carry.
+
+        `given` are its headers by name. Raises `Forbidden` for what a stranger's web page may have sent.
+        """
+        answer = _too_long(scope)
+        if answer is not None:
+            return answer
+        headers.check(scope["headers"], given)
+        webhook = segments[0] == "webhook"
+        if self.door.guard is not None:
+            self.door.guard.check(scope["method"], given, webhook)
+        if not self.door.origins:
+            return None
+        extra.extend(cors_headers(self.door.origins, given.get(b"origin"), webhook))
+        return await self._preflight(project, segments, scope, given)
 
     async def _refuse(self, error: Refused, scope: Scope, request_id: bytes) -> Answer:
         """The answer to who is not let in, after a pause if its source has failed often."""
