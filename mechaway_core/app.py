@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from mechaway_core import triggers
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, NotFound, Problem
+from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Problem
 from mechaway_core.http import Http
-from mechaway_core.node import Node
+from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Projects, Store, Tables
 from mechaway_core.postgres import Postgres
@@ -23,6 +24,8 @@ from mechaway_core.storage import Entry, Workflows, summary
 from mechaway_core.workflow import Plan, Step
 
 DEFAULT_PROJECT = "default"
+
+log = logging.getLogger("mechaway.app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class App:
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings)
+        self._files = files
         self._engine = Engine(World(settings, sandbox, tables, clock, self._http, self._postgres, files))
         self._running: dict[str, Run] = {}
 
@@ -115,16 +119,18 @@ class App:
 
     # -- runs
 
+    def expect(self, project: str, workflow_id: str, call: triggers.Call) -> None:
+        """Raise what `call` would raise for the head of a webhook call alone, before its body is read: it may be a large one."""
+        self._find(project, workflow_id, call)
+
     def call(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
         """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
 
         A run that fails is not an error here: its record says so.
         """
-        plan = self._registry.get(project, workflow_id)
-        if not plan.active:
-            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
-        step, request, items = triggers.webhook(plan, call)
-        run = self._engine.prepare(plan, step, project, "webhook", request)
+        plan, step, named = self._find(project, workflow_id, call)
+        run = self._engine.prepare(plan, step, project, "webhook")
+        items = self._read(run, call, named)
         front_door = self.settings.front_door_timeout
         return Answered(self._go(plan, run, items, front_door or None), step.node)
 
@@ -140,8 +146,24 @@ class App:
         if call is None:
             step, given = triggers.manual(plan, node_id, items)
             return self._start(plan, step, given, project)
-        step, request, given = triggers.webhook(plan, call)
-        return self._go(plan, self._engine.prepare(plan, step, project, "webhook", request), given, None)
+        step, named = triggers.route(plan, call)
+        run = self._engine.prepare(plan, step, project, "webhook")
+        return self._go(plan, run, self._read(run, call, named), None)
+
+    def _find(self, project: str, workflow_id: str, call: triggers.Call) -> tuple[Plan, Step, dict[str, str]]:
+        plan = self._registry.get(project, workflow_id)
+        if not plan.active:
+            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
+        return plan, *triggers.route(plan, call)
+
+    def _read(self, run: Run, call: triggers.Call, named: dict[str, str]) -> Items:
+        """The items that a call brings. Files are kept under the run's id as they are read; when the rest is no good, they go again."""
+        try:
+            run.request, items = triggers.read(call, named, self._engine.area(run), self.settings)
+        except BaseException:
+            self._files.delete(run.info.project, run.info.id)
+            raise
+        return items
 
     def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:
         return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, None)
@@ -152,6 +174,7 @@ class App:
             return self._engine.run(plan, run, items, timeout)
         finally:
             del self._running[run.info.id]
+            self._files.release(run.info.project, run.info.id)
 
     def cancel_all(self) -> int:
         """Ask every run of this process to stop before its next node; how many there were."""
@@ -159,6 +182,22 @@ class App:
         for run in runs:
             run.cancel()
         return len(runs)
+
+    # -- files
+
+    def open_file(self, project: str, handle: str) -> BinaryIO:
+        """A file of a project to read; close it. Raises `NotFound`."""
+        return self._files.open(project, handle)
+
+    def sweep(self) -> None:
+        """Delete the files of runs that are over and older than the settings keep them. Safe to do from several processes at once."""
+        try:
+            gone = self._files.delete_older(self.settings.file_hours * 3600)
+        except MechawayError as error:  # a disk that is gone for now; the next sweep tries again
+            log.warning("files of old runs were not deleted: %s", error)
+        else:
+            if gone:
+                log.info("deleted the files of %d old runs", gone)
 
     # -- tables
 

@@ -9,25 +9,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from mechaway_core import jsontext
 from mechaway_core.app import DEFAULT_PROJECT, Answered, App
-from mechaway_core.errors import Malformed, MechawayError, NotFound, TooLarge, Unauthorized, Unavailable
+from mechaway_core.errors import MechawayError, NodeError, NotFound, Unauthorized, Unavailable
+from mechaway_core.names import media_type
 from mechaway_core.record import Run
 from mechaway_core.triggers import Call
 from mechaway_core.web import problems
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.threads import Threads
+from mechaway_core.web.transfers import (
+    Message,
+    Receive,
+    Scope,
+    Send,
+    announced_length,
+    brings_files,
+    check_length,
+    file_headers,
+    next_message,
+    send_file,
+    spooled,
+    too_large,
+)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_LIMIT = "MECHAWAY_MAX_BODY_MB"
 _NO_BODY = (204, 205, 304)
 _WELL = Answer(200, b"ok", "text/plain; charset=utf-8")
 
@@ -38,6 +52,7 @@ class Gateway:
     def __init__(self, app: App) -> None:
         self.app = app
         self.threads = Threads(app.settings.max_runs, app.settings.max_waiting)
+        self.transfers = 0  # uploads that come in and files that go out
         self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._token = app.settings.api_token.encode()
@@ -76,8 +91,11 @@ class Gateway:
         except Exception as error:
             answer = problems.answer(error)
         if self.draining:
-            answer = Answer(answer.status, answer.body, answer.content_type, {**answer.headers, "connection": "close"})
-        await _send(send, answer)
+            answer = replace(answer, headers={**answer.headers, "connection": "close"})
+        if answer.file is None:
+            await _send(send, answer)
+        else:
+            await self.download(answer, answer.file, scope, receive, send)
 
     # -- webhooks
 
@@ -88,9 +106,37 @@ class Gateway:
             raise NotFound("a webhook's address is /webhook/{workflow id}/{path}")
         workflow_id = unquote(segments[0])
         rest = tuple(segments[1:-1] if segments[-1] == "" else segments[1:])
+        if brings_files(scope):
+            return await self.upload(project, workflow_id, rest, scope, receive)
         body = await _body(scope, receive, self._limit)
         call = Call(scope["method"], rest, scope["query_string"], scope["headers"], body)
-        return await self.threads.run(lambda: _answer(self.app.call(project, workflow_id, call)))
+        return await self.threads.run(lambda: _answer(self.app.call(project, workflow_id, call), self.app))
+
+    async def upload(self, project: str, workflow_id: str, rest: tuple[str, ...], scope: Scope, receive: Receive) -> Answer:
+        """A webhook call that may bring files: its head must be right before its body is read, and that goes to the disk."""
+        head = Call(scope["method"], rest, scope["query_string"], scope["headers"], b"")
+        self.transfers += 1
+        try:
+            await self.threads.run(lambda: self.app.expect(project, workflow_id, head))
+            async with spooled(scope, receive, self.app.settings) as (body, spool):
+                call = replace(head, body=body, spool=spool)
+                return await self.threads.run(lambda: _answer(self.app.call(project, workflow_id, call), self.app))
+        finally:
+            self.transfers -= 1
+
+    async def download(self, answer: Answer, file: BinaryIO, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send an answer that is a file."""
+        self.transfers += 1
+        try:
+            with file:
+                length = os.fstat(file.fileno()).st_size
+                await send(_start(answer, length))
+                if scope["method"] == "HEAD":
+                    await send({"type": "http.response.body", "body": b""})
+                else:
+                    await send_file(file, length, receive, send)
+        finally:
+            self.transfers -= 1
 
     # -- everything else
 
@@ -127,7 +173,7 @@ class Gateway:
         self.draining = True
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
-        while self.threads.busy and loop.time() < until:
+        while (self.threads.busy or self.transfers) and loop.time() < until:
             await asyncio.sleep(0.01)
         cancelled = self.app.cancel_all() if self.threads.busy else 0
         until = loop.time() + 1.0
@@ -147,14 +193,14 @@ async def _hand_over(api: ASGI, scope: Scope, receive: Receive, send: Send) -> N
         await api(scope, receive, send)
 
 
-def _answer(answered: Answered) -> Answer:
+def _answer(answered: Answered, app: App) -> Answer:
     """What the caller of a webhook gets; made in the run's thread, so that large outputs do not hold up the event loop."""
     run = answered.run
     if run.failure is not None:
         return problems.failed_run(run)
     headers = {"mechaway-run-id": run.info.id}
     if run.response is not None:
-        return _respond(run, headers)
+        return _respond(run, headers, app)
     how = getattr(answered.webhook, "respond", "first_item")
     if how == "nothing":
         return Answer(204, b"", None, headers)
@@ -162,16 +208,27 @@ def _answer(answered: Answered) -> Answer:
     return Answer(200, _json(value), "application/json", headers)
 
 
-def _respond(run: Run, headers: dict[str, str]) -> Answer:
+def _respond(run: Run, headers: dict[str, str], app: App) -> Answer:
     response = run.response
     assert response is not None
     headers = {**response.headers, **headers}
     content_type = headers.pop("content-type", None)
     if response.status in _NO_BODY:
         return Answer(response.status, b"", None, headers)
+    if response.file is not None:
+        info = response.file
+        headers = file_headers(info) | headers
+        return Answer(response.status, b"", content_type or media_type(info.content_type), headers, _open(app, run, info.handle))
     if isinstance(response.body, str):
         return Answer(response.status, response.body.encode(), content_type or "text/plain; charset=utf-8", headers)
     return Answer(response.status, _json(response.body), content_type or "application/json", headers)
+
+
+def _open(app: App, run: Run, handle: str) -> BinaryIO:
+    try:
+        return app.open_file(run.info.project, handle)
+    except NotFound as error:  # it was there when the node said so
+        raise NodeError(f"the file that the run answers with cannot be sent: {error}") from error
 
 
 def _json(value: Any) -> bytes:
@@ -183,39 +240,22 @@ def _json(value: Any) -> bytes:
 
 async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body; refused by its announced length before anything is read, and by its real one as it comes."""
-    announced: int | None = None
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            announced = int(value)
-            if announced > limit:
-                raise _too_large(limit)
-    message = await _next(receive)
+    announced = announced_length(scope, limit, _LIMIT)
+    message = await next_message(receive)
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         parts, size = [body], len(body)
         while message.get("more_body"):
-            message = await _next(receive)
+            message = await next_message(receive)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
-                raise _too_large(limit)
+                raise too_large(limit, _LIMIT)
         body = b"".join(parts)
     if len(body) > limit:
-        raise _too_large(limit)
-    if announced is not None and announced != len(body):
-        raise Malformed(f"the body has {len(body)} bytes, but Content-Length says {announced}")
+        raise too_large(limit, _LIMIT)
+    check_length(announced, len(body))
     return body
-
-
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Unavailable("the caller went away before its body was here")
-    return message
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {limit / 1_000_000:g} MB (MECHAWAY_MAX_BODY_MB)")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -233,12 +273,16 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _send(send: Send, answer: Answer) -> None:
-    headers = [(b"content-length", b"%d" % len(answer.body))] if answer.status not in _NO_BODY else []
+    await send(_start(answer, len(answer.body)))
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _start(answer: Answer, length: int) -> Message:
+    headers = [(b"content-length", b"%d" % length)] if answer.status not in _NO_BODY else []
     if answer.content_type is not None:
         headers.append((b"content-type", answer.content_type.encode("latin-1")))
     headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items())
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
