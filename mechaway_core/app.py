@@ -163,6 +163,9 @@ class App:
         except BaseException:
             self._files.delete(run.info.project, run.info.id)
             raise
+        finally:
+            if call.spool is not None:  # its files are kept by now; a run that takes long need not keep it too
+                call.spool.close()
         return items
 
     def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:

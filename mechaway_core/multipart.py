@@ -1,6 +1,6 @@
 """multipart/form-data (RFC 7578) as a stream: fields into memory within limits, files into the area of a run as they come.
 
-1. What stands before the first boundary is dropped (RFC 2046, section 5.1.1).
+1. What stands before the first boundary is dropped (RFC 2046, section 5.1.1), and boundaries without end are refused.
 2. python_multipart cuts the rest into events: headers, that they are over, data, the end of a part.
 3. Parts are taken from the events one by one; the data of a file goes on piece by piece, that of a field is put together.
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _PARAMETER = re.compile(rf";[ \t]*+([\w!#$&+.^`|~*'-]++)[ \t]*+=[ \t]*+({_QUOTED}|[^;]*+)", re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
+_MOST_BLANKS = 100_000
 _PLAIN_ENCODINGS = ("", "7bit", "8bit", "binary")
 
 
@@ -52,7 +53,9 @@ def read(chunks: Iterable[bytes], content_type: str, area: Area, limits: Limits)
 
     Raises `Malformed` for what is not multipart/form-data, `Unsupported` for parts that are encoded, `TooLarge` past a limit.
     """
-    return _Reader(area, limits).read(_parts(_events(chunks, _boundary(content_type))))
+    boundary = _boundary(content_type)
+    most = limits.fields + limits.files + 2  # one before the first part, one after the last
+    return _Reader(area, limits).read(_parts(_events(_not_too_often(_from_first(chunks, boundary), boundary, most), boundary)))
 
 
 class _Reader:
@@ -213,18 +216,23 @@ def _boundary(content_type: str) -> bytes:
 
 def _events(chunks: Iterable[bytes], boundary: bytes) -> _Events:
     from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser
+    from python_multipart.multipart import MultipartParser, MultipartState
 
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what a caller sends wrongly is told to the caller
     collector = _Collector()
     parser = MultipartParser(boundary, collector.callbacks())
-    for chunk in _from_first(chunks, boundary):
+    blanks = 0  # behind a boundary; the parser takes them one by one
+    for chunk in chunks:
+        padded = parser.state == MultipartState.BOUNDARY_PADDING
         try:
             parser.write(chunk)
         except FormParserError as error:
             yield from collector.take()
             raise Malformed(f"part {collector.parts} of the multipart body is not well-formed: {_reason(error)}") from None
         yield from collector.take()
+        blanks = blanks + len(chunk) if padded and parser.state == MultipartState.BOUNDARY_PADDING else 0
+        if blanks > _MOST_BLANKS:
+            raise Malformed(f"the boundary behind part {collector.parts} of the multipart body is followed by blanks without end")
     if not collector.over:
         raise Malformed(f"the multipart body ends in the middle of part {collector.parts}; its last boundary is missing")
 
@@ -300,3 +308,16 @@ def _from_first(chunks: Iterable[bytes], boundary: bytes) -> Iterator[bytes]:
             begin = begin[-len(mark) :]
     if not found:
         raise Malformed("the boundary that the Content-Type names does not come in the multipart body")
+
+
+def _not_too_often(chunks: Iterable[bytes], boundary: bytes, most: int) -> Iterator[bytes]:
+    """The chunks, as long as no more lines begin with the boundary than there may be parts.
+
+    What only begins like a boundary is not one, but the parser looks at each byte by byte; a body of nothing else would keep it busy.
+    """
+    mark, seen = b"\r\n--" + boundary, 0
+    for chunk in chunks:
+        seen += chunk.count(mark)
+        if seen > most:
+            raise Malformed(f"more than {most} lines of the multipart body begin with its boundary")
+        yield chunk

@@ -45,7 +45,7 @@ def plain_filename(text: str) -> str:
     It is for people. No file is ever stored under it.
     """
     last = re.split(r"[/\\]", text)[-1]
-    return "".join(character for character in last if character.isprintable()).strip()[-255:]
+    return "".join(character for character in last if character.isprintable()).strip()[-255:].strip()
 
 
 def media_type(text: str) -> str:

@@ -6,7 +6,8 @@ A webhook's call becomes the item that its body says and the request that expres
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
@@ -27,7 +28,7 @@ CHUNK = 256 * 1024  # bytes of a spooled body at a time
 class Call:
     """A call of a webhook as it came: segments of the path below the workflow's address, still percent-encoded.
 
-    A body too large for memory is an open file, `spool`; whoever made that closes it. `body_chunks` reads either.
+    A body too large for memory is an open file, `spool`, which is closed when it was read: `body_chunks` reads either.
     """
 
     method: str
@@ -38,21 +39,25 @@ class Call:
     spool: BinaryIO | None = None
 
 
-def body_chunks(call: Call) -> Iterator[bytes]:
-    """The raw bytes of a body as they came, piece by piece; may be asked several times. Raises `Unavailable`."""
+def body_chunks(call: Call) -> Generator[bytes, None, None]:
+    """The raw bytes of a body as they came, piece by piece; may be asked several times. Raises `Unavailable`.
+
+    Whoever stops before the end closes it.
+    """
     if call.spool is None:
         yield call.body
         return
-    at, file = 0, call.spool.fileno()
-    while True:
+    try:
+        file = os.dup(call.spool.fileno())  # whatever becomes of the other, this one stays what it is
         try:
-            chunk = os.pread(file, CHUNK, at)
-        except OSError as error:
-            raise Unavailable(f"the upload cannot be read from the disk: {error.strerror or error}") from error
-        if not chunk:
-            return
-        at += len(chunk)
-        yield chunk
+            at = 0
+            while chunk := os.pread(file, CHUNK, at):
+                at += len(chunk)
+                yield chunk
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise Unavailable(f"the upload cannot be read from the disk: {error.strerror or error}") from error
 
 
 def read(call: Call, named: dict[str, str], area: Area, settings: Settings) -> tuple[Request, Items]:
@@ -68,7 +73,8 @@ def read(call: Call, named: dict[str, str], area: Area, settings: Settings) -> t
     from mechaway_core import multipart  # only when there is something to read with it
 
     limits = multipart.Limits(MAX_FIELDS, int(settings.max_body_mb * 1_000_000), settings.max_upload_files)
-    form = multipart.read(body_chunks(call), content_type, area, limits)
+    with closing(body_chunks(call)) as chunks:  # an error keeps what it passed through alive, and that would keep the file open
+        form = multipart.read(chunks, content_type, area, limits)
     return Request(call.method, query, headers, named, form.files), [form.fields]
 
 

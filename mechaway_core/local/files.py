@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import stat
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -43,8 +42,7 @@ class LocalFiles:
     def __init__(self, files: ProjectFiles, *, durable: bool = True) -> None:
         self._projects = files
         self._durable = durable
-        self._held: dict[tuple[str, str], int] = {}  # the open and locked folders of the runs that go on
-        self._lock = threading.Lock()  # over `_held`
+        self._held: dict[tuple[str, str], int] = {}  # the open, locked folders of runs; each call on it is one step
 
     def write(self, project: str, run_id: str, filename: str, content_type: str, chunks: Iterable[bytes], most: int) -> FileInfo:
         """See `Files.write`."""
@@ -85,8 +83,7 @@ class LocalFiles:
 
     def release(self, project: str, run_id: str) -> None:
         """See `Files.release`."""
-        with self._lock:
-            folder = self._held.pop((project, run_id), None)
+        folder = self._held.pop((project, run_id), None)
         if folder is not None:
             os.close(folder)
             with contextlib.suppress(OSError):  # only a folder that stayed empty goes
@@ -116,8 +113,7 @@ class LocalFiles:
         if held is not None:
             return held
         folder = _locked(self._make(project, run_id))
-        with self._lock:
-            held = self._held.setdefault(key, folder)
+        held = self._held.setdefault(key, folder)
         if held != folder:  # another branch of the run was quicker
             os.close(folder)
         return held

@@ -114,6 +114,8 @@ class Gateway:
 
     async def upload(self, project: str, workflow_id: str, rest: tuple[str, ...], scope: Scope, receive: Receive) -> Answer:
         """A webhook call that may bring files: its head must be right before its body is read, and that goes to the disk."""
+        if self.transfers >= self.threads.room:
+            raise Unavailable("too many uploads are coming in; try again soon (MECHAWAY_MAX_RUNS, MECHAWAY_MAX_WAITING)")
         head = Call(scope["method"], rest, scope["query_string"], scope["headers"], b"")
         self.transfers += 1
         try:

@@ -1,8 +1,8 @@
 """Bodies that are too large for memory: uploads on their way in, files on their way out.
 
 An upload is written down as it comes, to a file that has no name: whatever becomes of the call or of this process, nothing is left of
-it. It lies in the data folder, because what is called temporary elsewhere is often memory. The event loop never waits for the disk: a
-megabyte at a time goes there in a thread.
+it. It lies in the data folder, because what is called temporary elsewhere is often memory. The event loop never waits for the disk: half
+a megabyte at a time goes there in a thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_IN_MEMORY = 1_000_000  # bytes of an upload that are kept before they go to the disk
+_IN_MEMORY = 512 * 1024  # bytes of an upload that are kept before they go to the disk
 _CHUNK = 256 * 1024  # bytes of a file that go out at a time
 _LIMIT = "MECHAWAY_MAX_UPLOAD_MB"
 

@@ -260,6 +260,7 @@ def test_what_is_not_multipart_is_400_and_nothing_is_left(server: Server, kind: 
     before = kept(server.data)
     problem(server.http.post("/webhook/list", content=body, headers={"content-type": kind}), 400)
     assert kept(server.data) == before
+    until(lambda: not open_uploads(server), "the upload to be let go")
 
 
 def test_a_caller_that_goes_away_leaves_nothing(server: Server) -> None:
@@ -337,7 +338,7 @@ def test_a_server_that_is_killed_during_an_upload_leaves_nothing_behind(data: Pa
             connection.sendall(
                 b"POST /webhook/back HTTP/1.1\r\nHost: x\r\n" + KIND + b"Content-Length: 60000000\r\n\r\n" + HEAD + b"x" * 9_000_000
             )
-            until(lambda: open_uploads(server), "the upload to be on the disk")
+            until(lambda: bool(open_uploads(server)), "the upload to be on the disk")
             server.kill()
     with Server(data) as server:
         assert kept(data) == []
@@ -353,7 +354,7 @@ def test_an_upload_that_comes_in_when_the_server_is_told_to_stop_is_still_answer
             connection.sendall(
                 b"POST /webhook/back HTTP/1.1\r\nHost: x\r\n" + KIND + b"Content-Length: %d\r\n\r\n" % len(sent) + sent[:2_000_000]
             )
-            until(lambda: open_uploads(server), "the upload to be on the disk")
+            until(lambda: bool(open_uploads(server)), "the upload to be on the disk")
             server.signal(signal.SIGTERM)
             until(lambda: server.http.post("/webhook/back").status_code == 503, "the server to drain")
             connection.sendall(sent[2_000_000:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -225,6 +226,24 @@ def test_a_hundred_thousand_tiny_parts_are_stopped_at_the_limit(more: str) -> No
     assert len(area.contents) <= LIMITS.files
 
 
+@pytest.mark.parametrize("near", [b"\r\n--cutx", b"\r\n--cut-x", b"\r\n--cut\rx"])
+def test_what_only_begins_like_a_boundary_is_content_but_not_without_end(near: bytes) -> None:
+    area = MemoryArea()
+    form(named("f", near * 9, '; filename="x"'), area=area)
+    assert area.contents == [near * 9]
+    chunks = [named("f", near * 10_000, '; filename="x"')] * 1000
+    began = time.process_time()
+    with pytest.raises(Malformed, match="begin with its boundary"):
+        read(chunks, KIND, MemoryArea(), LIMITS)
+    assert time.process_time() - began < 1
+
+
+def test_blanks_behind_a_boundary_are_no_part_of_it_but_not_without_end() -> None:
+    assert form(named("a", b"1") + b"--cut  \t\r\n" + named("b", b"2").partition(b"\r\n")[2]).fields == {"a": "1", "b": "2"}
+    with pytest.raises(Malformed, match="blanks without end"):
+        read([named("a", b"1") + b"--cut ", *[b" " * 100_000] * 1000], KIND, MemoryArea(), LIMITS)
+
+
 def test_a_file_over_its_limit_is_stopped_as_it_comes() -> None:
     pieces = 0
 
@@ -265,7 +284,7 @@ def test_files_come_byte_for_byte_however_the_body_is_cut(sent: list[tuple[str, 
 def outcome(chunks: list[bytes]) -> tuple[Any, ...]:
     area = MemoryArea(most=200)
     try:
-        form = read(chunks, KIND, area, Limits(fields=3, text=100, files=3))
+        form = read(chunks, KIND, area, Limits(fields=20, text=100, files=20))
     except MechawayError as error:
         return (str(error),)
     return form.fields, form.files, area.contents
