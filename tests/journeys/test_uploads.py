@@ -10,12 +10,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.journeys.server import PATIENCE, Server, chain, echo, hook, lua, problem, read_answer, until
+from tests.journeys.server import PATIENCE, Server, chain, client, echo, hook, lua, problem, read_answer, until
 
 KIND = b"Content-Type: multipart/form-data; boundary=cut\r\n"
 HEAD = b'--cut\r\nContent-Disposition: form-data; name="f"; filename="big"\r\n\r\n'
@@ -175,6 +176,19 @@ def test_deleting_a_project_deletes_its_files(server: Server) -> None:
     assert len(kept(server.data, "gone")) == 1
     assert server.http.delete("/api/projects/gone").status_code == 200
     assert kept(server.data, "gone") == []
+
+
+def test_uploads_to_two_processes_side_by_side_each_come_back(data: Path) -> None:
+    def comes_back(number: int) -> bool:
+        content = random.Random(number).randbytes(100_000 * number)
+        with client(made.url) as http:
+            return http.post("/webhook/back", files={"f": content}).content == content
+
+    with Server(data, "--workers", "2", sync="full") as made:
+        made.save(returner())
+        with ThreadPoolExecutor(6) as pool:
+            assert all(pool.map(comes_back, range(24)))
+        assert len(kept(data)) == 24
 
 
 # -- what is refused

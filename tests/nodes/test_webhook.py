@@ -71,6 +71,14 @@ def test_files_of_a_form_are_reached_by_expressions_and_its_fields_are_the_item(
     assert answered.run.response.body == [3, "a.txt!", None, {"who": "me", "tag[]": ["1", "2"]}]
 
 
+def test_an_output_pin_puts_a_file_into_the_item_for_scripts(bench: Bench) -> None:
+    hook = node("Webhook", id="hook", path="/", about={"outputs": {"title": "$json.title", "photo": "$file.photo"}})
+    body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\nabc\r\n--x--'
+    script = node("FunLogic", script="return {name = data.photo.filename, more = data.photo.size + 1, title = data.title}")
+    answered = bench.call(script, hook=hook, body=body, headers=[(b"content-type", b"multipart/form-data; boundary=x")])
+    assert answered.run.output == [{"name": "a.jpg", "more": 4}]
+
+
 def test_without_a_request_there_is_no_file(bench: Bench) -> None:
     assert bench.gives(node("FunLogic", script="return data", about={"outputs": {"f": "$file.x"}}), items=[{}]) == [{"f": None}]
 
