@@ -17,7 +17,8 @@ from mechaway_core.node import Context, Items
 from mechaway_core.nodes import catalogue
 from mechaway_core.nodes.webhook import Webhook
 from mechaway_core.settings import Settings
-from mechaway_core.web.gateway import Gateway, Receive, Scope, Send
+from mechaway_core.web.gateway import Gateway
+from mechaway_core.web.transfers import Receive, Scope, Send
 
 _entered = 0
 _http = Gateway.http

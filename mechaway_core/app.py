@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from mechaway_core import triggers
 from mechaway_core.access import Door, Secrets
 from mechaway_core.access.deliveries import WINDOW, Claim
 from mechaway_core.access.keys import ProjectKey
+from mechaway_core.access.webhook import Lock
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, NotAllowed, NotFound, Problem
+from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem
 from mechaway_core.http import Http
-from mechaway_core.node import Items, Node, Request
+from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Projects, Store, Tables
 from mechaway_core.postgres import Postgres
@@ -26,6 +29,8 @@ from mechaway_core.storage import Entry, Workflows, summary
 from mechaway_core.workflow import Plan, Step
 
 DEFAULT_PROJECT = "default"
+
+log = logging.getLogger("mechaway.app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class App:
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings)
+        self._files = files
         self._engine = Engine(World(settings, sandbox, tables, clock, self._http, self._postgres, files))
         self.door = Door(settings, store, clock, secrets)
         self._running: dict[str, Run] = {}
@@ -133,20 +139,27 @@ class App:
 
     # -- runs
 
+    def expect(self, project: str, workflow_id: str, call: triggers.Call) -> None:
+        """Raise what `call` would raise for the head of a webhook call alone, before its body is read: it may be a large one."""
+        _, step, _ = self._find(project, workflow_id, call)
+        lock = _lock(step)
+        if lock is not None:
+            self.door.check_head(lock, project, call.headers, call.client)
+
     def call(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
         """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
 
         The caller is looked at before its body is read (`Refused`). A delivery that was answered before raises `Delivered`.
         A run that fails is not an error here: its record says so.
         """
-        plan = self._active(project, workflow_id)
-        step, named = triggers.route(plan, call)
-        lock = getattr(step.node, "lock", None)
+        plan, step, named = self._find(project, workflow_id, call)
+        lock = _lock(step)
         if lock is not None:
             self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
-        request, items = triggers.read(call, named, lock.hides if lock is not None else "")
-        run = self._engine.prepare(plan, step, project, "webhook", request)
-        claim = self._claim(plan, step, run, request, items)
+        run = self._engine.prepare(plan, step, project, "webhook")
+        with self._files_for(run):
+            items = self._read(run, call, named, lock.hides if lock is not None else "")
+            claim = self._claim(plan, step, run, items)
         try:
             return Answered(self._go(plan, run, items, self.settings.front_door_timeout or None), step.node, claim)
         except BaseException:
@@ -157,27 +170,10 @@ class App:
     def takes(self, project: str, workflow_id: str, call: triggers.Call) -> bool:
         """Whether a webhook answers this call; nothing is run."""
         try:
-            triggers.route(self._active(project, workflow_id), call)
+            self._find(project, workflow_id, call)
         except (NotFound, NotAllowed):
             return False
         return True
-
-    def _active(self, project: str, workflow_id: str) -> Plan:
-        plan = self._registry.get(project, workflow_id)
-        if not plan.active:
-            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
-        return plan
-
-    def _claim(self, plan: Plan, step: Step, run: Run, request: Request, items: Items) -> Claim | None:
-        """The right to answer this delivery, where the webhook tells deliveries apart."""
-        template = getattr(step.node, "delivery", None)
-        if template is None:
-            return None
-        key = triggers.delivery_key(template, items[0], request, run.info, self._engine.evaluate)
-        dedupe = step.node.dedupe  # type: ignore[attr-defined]
-        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
-        window, answer = dedupe.get("window", WINDOW), dedupe.get("answer", "first")
-        return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
 
     def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
         """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`."""
@@ -191,8 +187,46 @@ class App:
         if call is None:
             step, given = triggers.manual(plan, node_id, items)
             return self._start(plan, step, given, project)
-        step, request, given = triggers.webhook(plan, call)
-        return self._go(plan, self._engine.prepare(plan, step, project, "webhook", request), given, None)
+        step, named = triggers.route(plan, call)
+        run = self._engine.prepare(plan, step, project, "webhook")
+        with self._files_for(run):
+            given = self._read(run, call, named)
+        return self._go(plan, run, given, None)
+
+    def _find(self, project: str, workflow_id: str, call: triggers.Call) -> tuple[Plan, Step, dict[str, str]]:
+        plan = self._registry.get(project, workflow_id)
+        if not plan.active:
+            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
+        return plan, *triggers.route(plan, call)
+
+    @contextlib.contextmanager
+    def _files_for(self, run: Run) -> Iterator[None]:
+        """What is kept for a run before it begins goes again when something keeps it from beginning."""
+        try:
+            yield
+        except BaseException:
+            self._files.delete(run.info.project, run.info.id)
+            raise
+
+    def _read(self, run: Run, call: triggers.Call, named: dict[str, str], hide: str = "") -> Items:
+        """The items that a call brings; what else it says becomes the run's request. Its files are kept under the run's id."""
+        try:
+            run.request, items = triggers.read(call, named, self._engine.area(run), self.settings, hide)
+        finally:
+            if call.spool is not None:  # its files are kept by now; a run that takes long need not keep it too
+                call.spool.close()
+        return items
+
+    def _claim(self, plan: Plan, step: Step, run: Run, items: Items) -> Claim | None:
+        """The right to answer this delivery, where the webhook tells deliveries apart."""
+        template = getattr(step.node, "delivery", None)
+        if template is None or run.request is None:
+            return None
+        key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
+        dedupe = step.node.dedupe  # type: ignore[attr-defined]
+        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
+        window, answer = dedupe.get("window", WINDOW), dedupe.get("answer", "first")
+        return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
 
     def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:
         return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, None)
@@ -203,6 +237,7 @@ class App:
             return self._engine.run(plan, run, items, timeout)
         finally:
             del self._running[run.info.id]
+            self._files.release(run.info.project, run.info.id)
 
     def cancel_all(self) -> int:
         """Ask every run of this process to stop before its next node; how many there were."""
@@ -210,6 +245,22 @@ class App:
         for run in runs:
             run.cancel()
         return len(runs)
+
+    # -- files
+
+    def open_file(self, project: str, handle: str) -> BinaryIO:
+        """A file of a project to read; close it. Raises `NotFound`."""
+        return self._files.open(project, handle)
+
+    def sweep(self) -> None:
+        """Delete the files of runs that are over and older than the settings keep them. Safe to do from several processes at once."""
+        try:
+            gone = self._files.delete_older(self.settings.file_hours * 3600)
+        except MechawayError as error:  # a disk that is gone for now; the next sweep tries again
+            log.warning("files of old runs were not deleted: %s", error)
+        else:
+            if gone:
+                log.info("deleted the files of %d old runs", gone)
 
     # -- tables
 
@@ -309,6 +360,12 @@ def _check(raw: Any, sandbox: Sandbox, settings: Settings, workflow_id: str | No
     from mechaway_core.workflow.check import check  # pydantic, only when something is saved
 
     return check(raw, sandbox, settings, workflow_id=workflow_id)
+
+
+def _lock(step: Step) -> Lock | None:
+    """What callers must fit, where the trigger asks for something. Raises `Malformed` when this server cannot read what."""
+    lock: Lock | None = getattr(step.node, "lock", None)
+    return lock
 
 
 def _no_project(slug: str) -> NotFound:

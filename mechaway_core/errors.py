@@ -14,6 +14,7 @@
     │   ├── Stale                 somebody else changed it since it was read
     │   └── Busy                  it is being done at this moment; later
     ├── TooLarge                  more than a limit allows
+    ├── TooSlow                   what was to come did not come in time
     ├── Unsupported               a kind of content that nobody here reads
     ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
     └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
@@ -127,6 +128,10 @@ class Busy(Conflict):
 
 class TooLarge(MechawayError):
     """It is larger than a limit allows."""
+
+
+class TooSlow(MechawayError):
+    """The caller takes longer to send it than a limit allows."""
 
 
 class Unsupported(MechawayError):

@@ -52,7 +52,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A way into the item (`json`), the request (`query`, `headers`, `path`), another node's output (`node`) or the run (`run`)."""
+    """A way into the item (`json`), the request (`query`, `headers`, `path`, `file`), what a node gave (`node`), or the run (`run`)."""
 
     root: str
     parts: tuple[str | int, ...]
@@ -127,8 +127,6 @@ def _path(root: str, rest: str, text: str) -> Path:
     parts = tuple(_parts(rest))
     if root == "secret":
         raise Malformed("$secret is only allowed in `secrets` and in params that take a secret, and this version keeps no secrets yet")
-    if root == "file":
-        raise Malformed("$file is not available in this version yet")
     if root == "run" and parts and parts[0] not in RUN_FIELDS:
         raise Malformed(f"{shorten(text)} is not known; a run has {', '.join('$run.' + name for name in RUN_FIELDS)}")
     if root == "node" and not (parts and isinstance(parts[0], str)):
@@ -305,7 +303,7 @@ def value_of(path: Path, item: Item, scope: Scope) -> Any:
     if root == "run":
         return walk(scope.run.as_json(), parts)
     request = scope.request
-    return walk(dict(getattr(request, root)), parts) if request is not None else None
+    return walk(dict(getattr(request, "files" if root == "file" else root)), parts) if request is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, TypeVar, dataclass_transform
 
+from mechaway_core.errors import NodeError
+from mechaway_core.names import ANY_BYTES, media_type, plain_filename
+from mechaway_core.ports import FileInfo
+
 if TYPE_CHECKING:
     from mechaway_core.http import Http
-    from mechaway_core.ports import FileInfo
     from mechaway_core.postgres import Postgres
     from mechaway_core.settings import Settings
     from mechaway_core.sqlite import Session
@@ -87,16 +90,35 @@ class Request:
     query: Mapping[str, Any]
     headers: Mapping[str, str]
     path: Mapping[str, str]
-    files: Mapping[str, Any] = field(default_factory=dict)  # name of the field → {filename, content_type, size, handle}
+    files: Mapping[str, Any] = field(default_factory=dict)  # field → {filename, content_type, size, handle}, or a list of these
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a node says the caller of a webhook gets. `body` is any JSON value; a string is sent as it is."""
+    """What a node says the caller of a webhook gets. `body` is any JSON value; a string is sent as it is. A `file` stands for it."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    file: FileInfo | None = None
+
+
+def file_of(value: Any) -> FileInfo:
+    """The file that a value of an item names: a handle, or an object with one, as `$file.NAME` is. Raises `NodeError`.
+
+    Whoever made the value may have written anything into it, so only opening the handle shows whether the file is there, and
+    its real size.
+    """
+    given = {"handle": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or not isinstance(given.get("handle"), str):
+        raise NodeError("it takes a file: its handle, or an object with one, such as {{ $file.NAME }}")
+    name, kind, size = given.get("filename"), given.get("content_type"), given.get("size")
+    return FileInfo(
+        plain_filename(name) if isinstance(name, str) else "",
+        media_type(kind) if isinstance(kind, str) else ANY_BYTES,
+        size if isinstance(size, int) else 0,
+        given["handle"],
+    )
 
 
 class Area(Protocol):

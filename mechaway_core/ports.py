@@ -250,15 +250,26 @@ class Files(Protocol):
     """Files of runs: uploads, and what nodes receive or make. A project only finds its own."""
 
     def write(self, project: str, run_id: str, filename: str, content_type: str, chunks: Iterable[bytes], most: int) -> FileInfo:
-        """Keep what the chunks hold. Raises `TooLarge` past `most` bytes; whenever it raises, nothing is kept."""
+        """Keep what the chunks hold. Raises `TooLarge` past `most` bytes; whenever it raises, nothing is kept.
+
+        From its first file on, a run is taken to go on until `release`.
+        """
         ...
 
     def open(self, project: str, handle: str) -> BinaryIO:
         """A file to read. Raises `NotFound`, also for a handle of another project or none at all."""
         ...
 
+    def release(self, project: str, run_id: str) -> None:
+        """Say that a run is over, whether it has files or not. Never raises."""
+        ...
+
+    def delete(self, project: str, run_id: str) -> None:
+        """Delete the files of a run that is not to be, and release it. Never raises: what cannot be deleted goes when it is old."""
+        ...
+
     def delete_older(self, seconds: float) -> int:
-        """Delete the files of runs that began more than so many seconds ago; how many runs those were."""
+        """Delete the files of runs that are over and began more than so many seconds ago; how many runs those were."""
         ...
 
 

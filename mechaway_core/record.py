@@ -120,6 +120,8 @@ class Run:
                 "headers": dict(self.response.headers),
                 "body": self.response.body,
             }
+            if self.response.file is not None:
+                shown["response"]["file"] = self.response.file.as_json()
         return shown
 
 

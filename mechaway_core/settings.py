@@ -47,12 +47,18 @@ class Settings:
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
     body_timeout: float = setting(
-        "Seconds that a request's head, and its body, may take to arrive; a body gets one more for each 100 KB.",
+        "Seconds that a request's head, and its body unless it is an upload, may take to arrive; a body gets one more for each 100 KB.",
         60.0,
         least=0.1,
         most=86400,
     )
     max_file_mb: float = setting("Largest file that a run may keep, uploaded or received, in MB.", 100.0, least=0.001, most=100_000)
+    max_upload_mb: float = setting("Largest multipart body with all its files, in MB.", 100.0, least=0.001, most=100_000)
+    max_upload_files: int = setting("Files that one multipart body may hold.", 100, least=0, most=10_000)
+    upload_timeout: float = setting(
+        "Seconds that an upload, the multipart body of a webhook call, may take to arrive.", 600.0, least=0.01, most=86400
+    )
+    file_hours: float = setting("Hours that the files of a run are kept, from its start.", 24.0, least=0, most=1_000_000)
     run_timeout: float = setting(
         "Seconds a run may take when its workflow does not say (settings.timeout).", 300.0, least=0.001, most=86400
     )

@@ -5,58 +5,88 @@ A webhook's call becomes the item that its body says and the request that expres
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
 from mechaway_core import expressions, jsontext
-from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unsupported
+from mechaway_core.charsets import charset_of, decode
+from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unavailable
 from mechaway_core.names import did_you_mean, shorten
-from mechaway_core.node import Item, Items, Request, RunInfo
+from mechaway_core.node import Area, Item, Items, Request, RunInfo
+from mechaway_core.settings import Settings
 from mechaway_core.workflow import Plan, Step
 
 MAX_FIELDS = 10_000  # of a query or form
+CHUNK = 256 * 1024  # bytes of a spooled body at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a webhook as it came: segments of the path below the workflow's address, still percent-encoded."""
+    """A call of a webhook as it came: segments of the path below the workflow's address, still percent-encoded.
+
+    A body too large for memory is an open file, `spool`, which is closed when it was read: `body_chunks` reads either.
+    """
 
     method: str
     segments: tuple[str, ...]
     query: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    spool: BinaryIO | None = None
     client: str = ""  # the address it came from
 
 
-def body_chunks(call: Call) -> Iterable[bytes]:
-    """The raw body of a call, piece by piece; a tuple when it is in memory."""
-    return (call.body,)
+def body_chunks(call: Call) -> tuple[bytes] | Generator[bytes, None, None]:
+    """The raw bytes of a body as they came: a tuple when it is in memory, else piece by piece; may be asked several times.
 
-
-def webhook(plan: Plan, call: Call) -> tuple[Step, Request, Items]:
-    """The trigger that a call is for, the request and the items.
-
-    Raises `NotFound` and `NotAllowed` for the address, `Malformed` and `Unsupported` for the body or query.
+    Whoever stops before the end of the pieces closes them. They raise `Unavailable` when the disk fails.
     """
-    step, named = route(plan, call)
-    request, items = read(call, named)
-    return step, request, items
+    return (call.body,) if call.spool is None else _pieces(call.spool)
 
 
-def read(call: Call, named: dict[str, str], hide: str = "") -> tuple[Request, Items]:
-    """The request and the items that a call says, without the header `hide`; `named` are the named parts of its path.
+def _pieces(spool: BinaryIO) -> Generator[bytes, None, None]:
+    try:
+        file = os.dup(spool.fileno())  # whatever becomes of the other, this one stays what it is
+        try:
+            at = 0
+            while chunk := os.pread(file, CHUNK, at):
+                at += len(chunk)
+                yield chunk
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise Unavailable(f"the upload cannot be read from the disk: {error.strerror or error}") from error
 
-    Raises `Malformed` and `Unsupported`.
+
+def read(call: Call, named: dict[str, str], area: Area, settings: Settings, hide: str = "") -> tuple[Request, Items]:
+    """The request and the items that a call brings, without the header `hide`; `named` are the named parts of its path.
+
+    Uploads are kept in `area`. Raises `Malformed`, `Unsupported` and `TooLarge` for the query and the body.
     """
     headers = headers_of(call.headers)
+    query = fields(call.query, "the query")
+    content_type = headers.get("content-type", "")
     headers.pop(hide, None)
-    request = Request(call.method, fields(call.query, "the query"), headers, named)
-    return request, [item_of(call.body, headers.get("content-type", ""))]
+    if call.spool is None and not (call.body and is_form_data(content_type)):
+        return Request(call.method, query, headers, named), [item_of(call.body, content_type)]
+    from mechaway_core import multipart  # only when there is something to read with it
+
+    limits = multipart.Limits(MAX_FIELDS, int(settings.max_body_mb * 1_000_000), settings.max_upload_files)
+    chunks = body_chunks(call)
+    try:
+        form = multipart.read(chunks, content_type, area, limits)
+    finally:
+        if isinstance(chunks, Generator):  # an error keeps what it passed through alive, and that would keep the file open
+            chunks.close()
+    return Request(call.method, query, headers, named, form.files), [form.fields]
+
+
+def is_form_data(content_type: str) -> bool:
+    """Whether a body of this content type may bring files."""
+    return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +128,10 @@ def manual(plan: Plan, node_id: str | None, items: Any) -> tuple[Step, Items]:
 
 
 def route(plan: Plan, call: Call) -> tuple[Step, dict[str, str]]:
-    """The trigger that a call is for and the named parts of its path. Raises `NotFound` and `NotAllowed`."""
+    """The trigger that a call is for and the named parts of its path; looks at no more than method and path.
+
+    Raises `NotFound` and `NotAllowed`.
+    """
     others: list[str] = []
     for known in plan.routes:
         named = known.match(call.segments)
@@ -147,10 +180,7 @@ def fields(raw: bytes, what: str) -> dict[str, Any]:
 
 
 def item_of(body: bytes, content_type: str) -> Item:
-    """The item that a body says: JSON, the fields of a form, or text as `{"body": "…"}`; nothing is `{}`.
-
-    Raises `Malformed` and `Unsupported`.
-    """
+    """The item that a body says: JSON, the fields of a form, or text as `{"body": "…"}`; nothing is `{}`. Raises `Malformed`."""
     if not body:
         return {}
     kind, _, rest = content_type.partition(";")
@@ -159,41 +189,9 @@ def item_of(body: bytes, content_type: str) -> Item:
         return jsontext.decode(body, "the body")
     if kind == "application/x-www-form-urlencoded":
         return fields(body, "the body")
-    if kind == "multipart/form-data":
-        raise Unsupported("multipart bodies are not available in this version yet; send JSON or a form")
     if not kind:
         try:
             return jsontext.decode(body, "the body")
         except Malformed:
             pass  # without a content type, what is not JSON is text
-    return {"body": _text(body, _charset(rest))}
-
-
-def _charset(parameters: str) -> str:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return value.strip().strip('"') or "utf-8"
-    return "utf-8"
-
-
-# Python knows codecs that are no charsets, and some of them take time that grows with the square of the text.
-_CHARSETS = re.compile(
-    r"utf-8|utf-8-sig|utf-16(-[bl]e)?|utf-32(-[bl]e)?|ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|gbk|gb2312|gb18030|big5|big5hkscs|"
-    r"shift_jis\w*|euc_\w+|iso2022_\w+|johab|tis-620|hz"
-)
-
-
-def _text(body: bytes, charset: str) -> str:
-    try:
-        codec = codecs.lookup(charset)
-    except (LookupError, ValueError):
-        codec = None
-    if codec is None or not _CHARSETS.fullmatch(codec.name):
-        raise Malformed(f'the charset "{shorten(charset, 40)}" of the body is not known')
-    try:
-        text = body.decode(codec.name)
-        text.encode()
-    except UnicodeError:
-        raise Malformed(f"the body is not text in {shorten(charset, 40)}") from None
-    return text
+    return {"body": decode(body, charset_of(rest), "the body")}

@@ -119,13 +119,20 @@ class Door:
 
     def unlock(self, lock: Lock, project: str, headers: Headers, chunks: Iterable[bytes], client: str) -> None:
         """Let a call through that fits the lock. Raises `Refused`, and `Unavailable` when the secrets cannot be had."""
+        lock.check_body(self._values(lock, project, headers, client), headers, chunks, self._clock.now())
+
+    def check_head(self, lock: Lock, project: str, headers: Headers, client: str) -> None:
+        """Turn away a call whose headers alone show that it does not fit, before its body is here. Raises as `unlock` does."""
+        lock.check_headers(self._values(lock, project, headers, client), headers)
+
+    def _values(self, lock: Lock, project: str, headers: Headers, client: str) -> Mapping[str, str]:
+        """The values that a lock needs, unless the source of the call is blocked."""
         self.slowing.admit(self.source(client, headers))
         try:
-            values = self.secrets.values(project, lock.secrets)
+            return self.secrets.values(project, lock.secrets)
         except MechawayError as error:  # it fails closed, and as something that is ours to put right: the sender should come again
             log.error("a webhook of project %s cannot check its callers: %s", project, error)
             raise Unavailable("this webhook cannot check its callers at the moment; try again later") from error
-        lock.check_body(values, headers, chunks, self._clock.now())
 
     # -- those who are not let in
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mechaway_core import expressions
 from mechaway_core.engine.world import World
-from mechaway_core.errors import NodeError, NotFound, ScriptError
+from mechaway_core.errors import NodeError, NotFound, ScriptError, TooLarge
 from mechaway_core.http import Http
+from mechaway_core.names import media_type, plain_filename
 from mechaway_core.node import Item, Items, Request, Response, RunInfo
 from mechaway_core.ports import FileInfo
 from mechaway_core.postgres import Postgres
@@ -141,7 +142,11 @@ class RunFiles:
 
     def write(self, filename: str, content_type: str, chunks: Iterable[bytes], *, most: int | None = None) -> FileInfo:
         limit = int(self._world.settings.max_file_mb * 1_000_000) if most is None else most
-        return self._world.files.write(self._info.project, self._info.id, filename, content_type, chunks, limit)
+        name, kind = plain_filename(filename), media_type(content_type)
+        try:
+            return self._world.files.write(self._info.project, self._info.id, name, kind, chunks, limit)
+        except TooLarge as error:
+            raise error if most is not None else TooLarge(f"{error} (MECHAWAY_MAX_FILE_MB)") from None
 
     def open(self, handle: str) -> BinaryIO:
         try:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mechaway_core.engine.context import RunFiles
 from mechaway_core.engine.walk import Walk
 from mechaway_core.engine.world import World
 from mechaway_core.errors import ScriptError
-from mechaway_core.node import Items, Request, RunInfo
+from mechaway_core.node import Items, RunInfo
 from mechaway_core.record import Failure, Run, iso, new_run_id
 from mechaway_core.sandbox import Limits, LuaExpression
 from mechaway_core.workflow import Plan, Step
@@ -27,11 +28,15 @@ class Engine:
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="mechaway-branch") if helpers else None
         self._limits = Limits(world.settings.lua_memory_mb, world.settings.lua_timeout)
 
-    def prepare(self, plan: Plan, trigger: Step, project: str, kind: str, request: Request | None = None) -> Run:
-        """A run that has not begun: it has an id and is `queued`."""
+    def prepare(self, plan: Plan, trigger: Step, project: str, kind: str) -> Run:
+        """A run that has not begun: it has an id and is `queued`. Its request, if there is one, is set before it runs."""
         began = self.world.clock.now()
         info = RunInfo(new_run_id(began), plan.workflow_id, project, iso(began), kind)
-        return Run(info, plan.version, trigger.id, request, began=began)
+        return Run(info, plan.version, trigger.id, began=began)
+
+    def area(self, run: Run) -> RunFiles:
+        """The files of a run, for what is kept before it begins."""
+        return RunFiles(self.world, run.info)
 
     def run(self, plan: Plan, run: Run, items: Items, timeout: float | None = None) -> Run:
         """Walk the plan from the run's trigger with these items until it ends, well or not; never raises.

@@ -21,7 +21,7 @@ def build(settings: Settings) -> App:
         store=LocalStore(files),
         tables=LocalTables(files),
         projects=LocalProjects(files),
-        files=LocalFiles(files),
+        files=LocalFiles(files, durable=settings.sync == "full"),
         clock=LocalClock(),
         sandbox=make_sandbox(settings),
     )

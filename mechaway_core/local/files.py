@@ -1,84 +1,225 @@
-"""Files of runs as files: `{data_dir}/{project}/files/{run id}/{chance}`."""
+"""Files of runs as files: `{data_dir}/{project}/files/{run id}/{chance}`.
+
+What a caller sent never becomes part of a path: names are made here, and a handle is matched whole before it is looked up. The folder
+of a run is opened without following links and its files are opened below it, so no link that somebody put there leads out.
+
+A run that keeps files holds a shared lock on its folder until it is over, in whatever process. The sweep takes only folders that nobody
+holds; the lock of a process that was killed is gone with it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mechaway_core.errors import NotFound, TooLarge, Unavailable
+from mechaway_core.errors import MechawayError, NotFound, TooLarge, Unavailable
+from mechaway_core.names import shorten
 from mechaway_core.ports import FileInfo
 from mechaway_core.sqlite import ProjectFiles
+from mechaway_core.sqlite.files import DEFAULT
 
 _HANDLE = re.compile(r"file:([0-9a-f-]{36})/([0-9a-f]{32})", re.ASCII)
+_RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever was put there, opening it waits for nobody
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # the last two: a link, or something else that is not what it should be
 
 
 class LocalFiles:
-    """`Files` in the folders of projects. A handle is matched whole before it becomes a path, so none leads out of the area."""
+    """`Files` in the folders of projects. With `durable`, a file that was kept survives loss of power."""
 
-    def __init__(self, files: ProjectFiles) -> None:
-        self._root = files.root
+    def __init__(self, files: ProjectFiles, *, durable: bool = True) -> None:
         self._projects = files
+        self._durable = durable
+        self._held: dict[tuple[str, str], int] = {}  # the open, locked folders of runs; each call on it is one step
 
     def write(self, project: str, run_id: str, filename: str, content_type: str, chunks: Iterable[bytes], most: int) -> FileInfo:
         """See `Files.write`."""
         name = uuid.uuid4().hex
-        place = self._folder(project) / run_id / name
-        size = 0
+        with _disk("kept"):
+            folder = self._hold(project, run_id)
+            file = os.open(name, _NEW, 0o600, dir_fd=folder)
         try:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with place.open("xb") as file:
-                for chunk in chunks:
-                    size += len(chunk)
-                    if size > most:
-                        raise TooLarge(f'the file "{filename[:80]}" is larger than {most / 1_000_000:g} MB')
-                    file.write(chunk)
-        except OSError as error:
-            _forget(place)
-            raise Unavailable(f"the file cannot be kept: {error.strerror or error}") from error
+            size = self._fill(file, filename, chunks, most)
+            with _disk("kept"):
+                self._sync(file)
+                self._sync(folder)
         except BaseException:
-            _forget(place)
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)
             raise
+        finally:
+            os.close(file)
         return FileInfo(filename, content_type, size, f"file:{run_id}/{name}")
 
     def open(self, project: str, handle: str) -> BinaryIO:
         """See `Files.open`."""
         found = _HANDLE.fullmatch(handle)
-        try:
-            if found is not None:
-                return (self._folder(project) / found[1] / found[2]).open("rb")
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise Unavailable(f"the file cannot be read: {error.strerror or error}") from error
-        raise NotFound("there is no such file, or it was deleted by now")
+        if found is None:
+            raise _no_file()
+        area = self._area(project)
+        with _disk("read"):
+            try:
+                file = _open(area / found[1], found[2])
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    raise _no_file() from None
+                raise
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return os.fdopen(file, "rb")
+            os.close(file)
+            raise _no_file()
+
+    def release(self, project: str, run_id: str) -> None:
+        """See `Files.release`."""
+        folder = self._held.pop((project, run_id), None)
+        if folder is not None:
+            os.close(folder)
+            with contextlib.suppress(OSError):  # only a folder that stayed empty goes
+                os.rmdir(self._place(project) / run_id)
+
+    def delete(self, project: str, run_id: str) -> None:
+        """See `Files.delete`."""
+        with contextlib.suppress(MechawayError):
+            shutil.rmtree(self._area(project) / _checked(run_id), ignore_errors=True)
+        self.release(project, run_id)
 
     def delete_older(self, seconds: float) -> int:
         """See `Files.delete_older`."""
         until = time.time() - seconds
         gone = 0
         for slug in self._projects.slugs():
-            with contextlib.suppress(OSError):
-                for run in os.scandir(self._folder(slug)):
-                    if run.stat(follow_symlinks=False).st_mtime < until:
-                        shutil.rmtree(run.path, ignore_errors=True)
-                        gone += 1
+            with contextlib.suppress(OSError), os.scandir(self._place(slug)) as runs:
+                gone += sum(_delete(Path(run.path)) for run in runs if _RUN_ID.fullmatch(run.name) and _began(run.name) < until)
         return gone
 
-    def _folder(self, project: str) -> Path:
+    # -- folders
+
+    def _hold(self, project: str, run_id: str) -> int:
+        """The open folder of a run, made when it is not there, and locked until the run is released."""
+        key = (project, run_id)
+        held = self._held.get(key)
+        if held is not None:
+            return held
+        folder = _locked(self._make(project, run_id))
+        held = self._held.setdefault(key, folder)
+        if held != folder:  # another branch of the run was quicker
+            os.close(folder)
+        return held
+
+    def _make(self, project: str, run_id: str) -> Path:
+        area = self._area(project)
+        if project == DEFAULT:  # which always exists, but has no folder before something is saved in it
+            self._projects.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._mkdir(area.parent)
+        place = area / _checked(run_id)
+        self._mkdir(area)
+        self._mkdir(place)
+        return place
+
+    def _mkdir(self, place: Path) -> None:
+        """Make a folder for this user alone, in one that is there."""
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+            if self._durable:
+                above = os.open(place.parent, os.O_RDONLY)
+                try:
+                    os.fsync(above)
+                finally:
+                    os.close(above)
+
+    def _area(self, project: str) -> Path:
+        """Where the files of a project are. A project that was deleted must not come back by a file of its last run."""
         if not self._projects.exists(project):
-            raise NotFound(f'there is no project "{project[:80]}"')
-        return self._root / project / "files"
+            raise NotFound(f'there is no project "{shorten(project)}"')
+        return self._place(project)
+
+    def _place(self, project: str) -> Path:
+        return self._projects.root / project / "files"
+
+    # -- one file
+
+    @staticmethod
+    def _fill(file: int, filename: str, chunks: Iterable[bytes], most: int) -> int:
+        size = 0
+        for chunk in chunks:  # what fails in here is not the disk
+            size += len(chunk)
+            if size > most:
+                raise TooLarge(f'the file "{shorten(filename)}" is larger than {most / 1_000_000:g} MB')
+            with _disk("kept"):
+                _write(file, chunk)
+        return size
+
+    def _sync(self, descriptor: int) -> None:
+        if self._durable:
+            os.fsync(descriptor)
 
 
-def _forget(place: Path) -> None:
-    with contextlib.suppress(OSError):
-        place.unlink()
-    with contextlib.suppress(OSError):
-        place.parent.rmdir()
+def _checked(run_id: str) -> str:
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is not the id of a run")
+    return run_id
+
+
+def _locked(place: Path) -> int:
+    folder = os.open(place, _FOLDER)
+    fcntl.flock(folder, fcntl.LOCK_SH)
+    return folder
+
+
+def _open(place: Path, name: str) -> int:
+    folder = os.open(place, _FOLDER)
+    try:
+        return os.open(name, _OLD, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _write(file: int, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _delete(place: Path) -> bool:
+    """Delete the folder of a run unless a run holds it; whether it went."""
+    try:
+        folder = os.open(place, _FOLDER)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(place)
+        return True
+    except OSError:  # held, or being deleted by another process at this moment
+        return False
+    finally:
+        os.close(folder)
+
+
+def _began(run_id: str) -> float:
+    """When a run began, in seconds since 1970: its id is a UUID of version 7 (RFC 9562) and says so."""
+    return int(run_id[:8] + run_id[9:13], 16) / 1000
+
+
+def _no_file() -> NotFound:
+    return NotFound("there is no such file, or it was deleted by now")
+
+
+@contextlib.contextmanager
+def _disk(done: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"the file cannot be {done}: {error.strerror or error}") from error

@@ -4,7 +4,7 @@ uvicorn collects headers without end, and drops the body of a request that offer
 every request; RFC 9110, section 7.8, lets a server ignore that). So the head of a request is held back until it is whole.
 
 Neither does it mind how slowly a request arrives. Each connection looks at itself a few times while the time that a head or a body has
-goes by; requests that arrive at once cost nothing by that.
+goes by; requests that arrive at once cost nothing by that. The application may give a body more time, as it does to uploads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mechaway_core.web.problems import problem
+from mechaway_core.web import headers
+from mechaway_core.web.problems import CONTENT_TYPE, problem
+from mechaway_core.web.transfers import MORE_TIME
 
 MAX_HEAD = 128 * 1024  # bytes of request line and headers
 LEAST_RATE = 100_000  # bytes of a body that earn it one more second
@@ -40,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._waits_since: float | None = None  # something of a request is here, or nothing at all yet
         self._arrived = 0  # bytes of its body
+        self._granted = 0.0  # seconds that its body has beyond those of every body
         self._timer: asyncio.TimerHandle | None = None
         self._held = b""  # the head so far, when a request begins with a segment
         self._in_head = False  # the parser is in one, which began behind another request in the same segment
@@ -64,10 +67,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._take(data)
         if not (self._in_body or self._in_head or self._held):
             self._waits_since = None
-        elif self._in_body and was_in_body:
-            self._arrived += len(data)
-        elif self._waits_since is None or self._in_body:
+        elif self._waits_since is None or (self._in_body and not was_in_body):
             self._waits_since, self._arrived = self.loop.time(), 0
+        elif self._in_body:
+            self._arrived += len(data)
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(self.patience / _LOOKS, self._look)
@@ -76,10 +79,17 @@ class BoundedProtocol(HttpToolsProtocol):
         """Give up a request that takes too long to arrive."""
         if self._waits_since is not None:
             waited = self.loop.time() - self._waits_since
-            if waited > self.patience + self._arrived / LEAST_RATE:
+            if self.pipeline:  # nothing more is read before the request in front has its answer
+                self._waits_since = self.loop.time()
+            elif waited > self.patience + self._granted + self._arrived / LEAST_RATE:
                 self._give_up()
                 return
         self._look_later()
+
+    def _more_time(self, seconds: float) -> None:
+        """Give the body that is arriving so many seconds more."""
+        if self._in_body:
+            self._granted = seconds
 
     def _give_up(self) -> None:
         cycle = self.cycle
@@ -115,6 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head = 0
         super().on_message_begin()
+        self.scope[MORE_TIME] = self._more_time  # type: ignore[literal-required]  # a key of ours
 
     def on_headers_complete(self) -> None:
         """The head is over."""
@@ -124,6 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The body is over."""
         self._in_body = False
+        self._waits_since, self._granted = None, 0.0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -137,8 +149,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         answer = problem(status, sentence)
-        head = (
-            f"HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\n\r\n"
-        )
-        self.transport.write(head.encode() + answer.body)
+        about = [
+            (b"connection", b"close"),
+            (b"content-type", CONTENT_TYPE.encode()),
+            (b"content-length", b"%d" % len(answer.body)),
+            headers.NOSNIFF,
+            (b"x-request-id", headers.request_id(None)),
+        ]
+        head = b"".join(b"%s: %s\r\n" % pair for pair in about)
+        self.transport.write(b"HTTP/1.1 %d -\r\n%s\r\n%s" % (status, head, answer.body))
         self.transport.close()

@@ -28,6 +28,7 @@ from mechaway_core.web.gateway import Gateway
 log = logging.getLogger("mechaway.server")
 
 BACKLOG = 2048
+SWEEP_EVERY = 3600.0  # seconds between two looks for files of old runs
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -105,6 +106,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._tasks.append(asyncio.ensure_future(self._sweep()))
         if self._parent is not None:
             self._tasks.append(asyncio.ensure_future(self._watch_parent(self._parent)))
 
@@ -120,6 +122,11 @@ class _Server(uvicorn.Server):
         if cancelled:
             log.warning("%d runs were still going after the grace period and were cancelled", cancelled)
         self.should_exit = True
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.to_thread(self._app.app.sweep)
+            await asyncio.sleep(SWEEP_EVERY)
 
     async def _watch_parent(self, parent: int) -> None:
         while os.getppid() == parent:

@@ -60,7 +60,8 @@ class Webhook(Trigger):
     """Start a run when `/webhook/{workflow id}{path}` is called, and answer the call with what the run gives.
 
     Gives one item, the body of the request: JSON as it is, the fields of a form, text as `{"body": "…"}`, and `{}` when there is
-    none. Expressions reach the rest of the request as `$query`, `$headers` and `$path`.
+    none. Of a `multipart/form-data` body it gives the fields; each file is `$file.NAME` with its filename, content_type, size and a
+    handle that nodes can read. Expressions reach the rest of the request as `$query`, `$headers` and `$path`.
     """
 
     group: ClassVar[str] = "Triggers"

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from mechaway_core import jsontext
 from mechaway_core.access.browser import cors_headers, preflight_headers
-from mechaway_core.access.deliveries import Delivered, Kept
-from mechaway_core.app import DEFAULT_PROJECT, Answered, App
-from mechaway_core.errors import Malformed, MechawayError, NotFound, Refused, TooLarge, TooMany, Unavailable
-from mechaway_core.record import Run
+from mechaway_core.app import DEFAULT_PROJECT, App
+from mechaway_core.errors import NotFound, Refused, TooMany, Unavailable
 from mechaway_core.triggers import Call
 from mechaway_core.web import headers, problems
+from mechaway_core.web.answers import BODILESS, serve
 from mechaway_core.web.headers import Header
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.threads import Threads
+from mechaway_core.web.transfers import Message, Receive, Scope, Send, brings_files, send_file, spooled, whole_body
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_NO_BODY = (204, 205, 304)
 _WELL = Answer(200, b"ok", "text/plain; charset=utf-8")
 
 
@@ -42,6 +38,7 @@ class Gateway:
         self.door = app.door
         self._sleep = sleep  # before the answer to a failed authentication
         self.threads = Threads(app.settings.max_runs, app.settings.max_waiting)
+        self.transfers = 0  # uploads that come in and files that go out
         self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._api: ASGI | None = None
@@ -78,8 +75,11 @@ class Gateway:
         except Exception as error:
             answer = problems.answer(error, request_id.decode())
         if self.draining:
-            answer = Answer(answer.status, answer.body, answer.content_type, {**answer.headers, "connection": "close"})
-        await _send(send, answer, extra)
+            answer = replace(answer, headers={**answer.headers, "connection": "close"})
+        if answer.file is None:
+            await _send(send, answer, extra)
+        else:
+            await self.download(answer, answer.file, extra, scope, receive, send)
 
     async def _screen(
         self, project: str, segments: list[str], scope: Scope, given: Mapping[bytes, bytes], extra: list[Header]
@@ -136,24 +136,38 @@ class Gateway:
             raise Unavailable("the server is shutting down; try again soon")
         if not segments or not segments[0]:
             raise NotFound("a webhook's address is /webhook/{workflow id}/{path}")
-        workflow_id, call = _call(segments, scope, await _body(scope, receive, self._limit))
-        return await self.threads.run(lambda: self._serve(project, workflow_id, call))
+        if brings_files(scope):
+            return await self.upload(project, segments, scope, receive)
+        workflow_id, call = _call(segments, scope, await whole_body(scope, receive, self._limit))
+        return await self.threads.run(lambda: serve(self.app, project, workflow_id, call))
 
-    def _serve(self, project: str, workflow_id: str, call: Call) -> Answer:
-        """Run the workflow and make the answer, both in the run's thread, so that large outputs do not hold up the event loop."""
+    async def upload(self, project: str, segments: list[str], scope: Scope, receive: Receive) -> Answer:
+        """A webhook call that may bring files: its head must be right before its body is read, and that goes to the disk."""
+        if self.transfers >= self.threads.room:
+            raise Unavailable("too many uploads are coming in; try again soon (MECHAWAY_MAX_RUNS, MECHAWAY_MAX_WAITING)")
+        workflow_id, head = _call(segments, scope, b"")
+        self.transfers += 1
         try:
-            answered = self.app.call(project, workflow_id, call)
-        except Delivered as before:
-            return _again(before.kept)
-        if answered.claim is None:
-            return _answer(answered)
+            await asyncio.to_thread(self.app.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
+            async with spooled(scope, receive, self.app.settings) as (body, spool):
+                call = replace(head, body=body, spool=spool)
+                return await self.threads.run(lambda: serve(self.app, project, workflow_id, call))
+        finally:
+            self.transfers -= 1
+
+    async def download(self, answer: Answer, file: BinaryIO, extra: Sequence[Header], scope: Scope, receive: Receive, send: Send) -> None:
+        """Send an answer that is a file."""
+        self.transfers += 1
         try:
-            answer = _answer(answered)
-        except BaseException:
-            answered.claim.release()
-            raise
-        answered.claim.settle(Kept(answer.status, answer.headers, answer.content_type, answer.body))
-        return answer
+            with file:
+                length = os.fstat(file.fileno()).st_size
+                await send(_start(answer, length, extra))
+                if scope["method"] == "HEAD":
+                    await send({"type": "http.response.body", "body": b""})
+                else:
+                    await send_file(file, length, receive, send)
+        finally:
+            self.transfers -= 1
 
     # -- everything else
 
@@ -163,7 +177,7 @@ class Gateway:
         if self.draining:
             raise Unavailable("the server is shutting down; try again soon")
         api = self._api or await self._load_api()
-        return api, await _body(scope, receive, self._limit)
+        return api, await whole_body(scope, receive, self._limit)
 
     async def _load_api(self) -> ASGI:
         async with self._api_lock:
@@ -191,7 +205,7 @@ class Gateway:
         self.draining = True
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
-        while self.threads.busy and loop.time() < until:
+        while (self.threads.busy or self.transfers) and loop.time() < until:
             await asyncio.sleep(0.01)
         cancelled = self.app.cancel_all() if self.threads.busy else 0
         until = loop.time() + 1.0
@@ -237,96 +251,13 @@ def _too_long(scope: Scope) -> Answer | None:
 def _call(segments: Sequence[str], scope: Scope, body: bytes) -> tuple[str, Call]:
     """The id of a workflow and the call of it; `segments` are those behind /webhook."""
     rest = tuple(segments[1:-1] if segments[-1] == "" else segments[1:])
-    return unquote(segments[0]), Call(scope["method"], rest, scope["query_string"], scope["headers"], body, _client(scope))
+    return unquote(segments[0]), Call(scope["method"], rest, scope["query_string"], scope["headers"], body, client=_client(scope))
 
 
 def _client(scope: Scope) -> str:
     """The address at the other end of the connection."""
     client = scope.get("client")
     return client[0] if client else ""
-
-
-# -- what goes out
-
-
-def _again(kept: Kept) -> Answer:
-    """The answer to a delivery that was answered before."""
-    repeated = {**kept.headers, "mechaway-repeated": "true"}
-    if kept.body is None:
-        message = {"message": "this delivery was answered before; the answer was too large to be kept"}
-        return Answer(kept.status, jsontext.encode(message), "application/json", repeated)
-    return Answer(kept.status, kept.body, kept.content_type, repeated)
-
-
-def _answer(answered: Answered) -> Answer:
-    """What the caller of a webhook gets."""
-    run = answered.run
-    if run.failure is not None:
-        return problems.failed_run(run)
-    about = {"mechaway-run-id": run.info.id}
-    if run.response is not None:
-        return _respond(run, about)
-    how = getattr(answered.webhook, "respond", "first_item")
-    if how == "nothing":
-        return Answer(204, b"", None, about)
-    value = run.output if how == "all_items" else run.output[0] if run.output else None
-    return Answer(200, _json(value), "application/json", about)
-
-
-def _respond(run: Run, about: dict[str, str]) -> Answer:
-    response = run.response
-    assert response is not None
-    fields = {**response.headers, **about}
-    content_type = fields.pop("content-type", None)
-    if response.status in _NO_BODY:
-        return Answer(response.status, b"", None, fields)
-    if isinstance(response.body, str):
-        return Answer(response.status, response.body.encode(), content_type or "text/plain; charset=utf-8", fields)
-    return Answer(response.status, _json(response.body), content_type or "application/json", fields)
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return jsontext.encode(value)
-    except TypeError as error:  # a node from elsewhere gave something that JSON cannot hold
-        raise MechawayError(f"the output of the run cannot be written as JSON: {error}") from error
-
-
-async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body; refused by its announced length before anything is read, and by its real one as it comes."""
-    announced: int | None = None
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            announced = int(value)
-            if announced > limit:
-                raise _too_large(limit)
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        parts, size = [body], len(body)
-        while message.get("more_body"):
-            message = await _next(receive)
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise _too_large(limit)
-        body = b"".join(parts)
-    if len(body) > limit:
-        raise _too_large(limit)
-    if announced is not None and announced != len(body):
-        raise Malformed(f"the body has {len(body)} bytes, but Content-Length says {announced}")
-    return body
-
-
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Unavailable("the caller went away before its body was here")
-    return message
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {limit / 1_000_000:g} MB (MECHAWAY_MAX_BODY_MB)")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -343,15 +274,22 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
+# -- what goes out
+
+
 async def _send(send: Send, answer: Answer, extra: Sequence[Header]) -> None:
-    """Send an answer; `extra` headers go along unless it sets them itself."""
-    pairs = [(b"content-length", b"%d" % len(answer.body))] if answer.status not in _NO_BODY else []
+    await send(_start(answer, len(answer.body), extra))
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _start(answer: Answer, length: int, extra: Sequence[Header]) -> Message:
+    """The head of an answer with a body of this length; `extra` headers go along unless it sets them itself."""
+    pairs = [(b"content-length", b"%d" % length)] if answer.status not in BODILESS else []
     if answer.content_type is not None:
         pairs.append((b"content-type", answer.content_type.encode("latin-1")))
     pairs.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items())
     pairs.extend(headers.added(extra, answer.headers))
-    await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": answer.body})
+    return {"type": "http.response.start", "status": answer.status, "headers": pairs}
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

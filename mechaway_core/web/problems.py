@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, BinaryIO
 
 from mechaway_core import jsontext
 from mechaway_core.errors import (
@@ -25,6 +25,7 @@ from mechaway_core.errors import (
     Stale,
     TooLarge,
     TooMany,
+    TooSlow,
     Unauthorized,
     Unavailable,
     Unsupported,
@@ -46,6 +47,7 @@ _STATUSES: tuple[tuple[type[MechawayError], int], ...] = (
     (TooMany, 429),
     (NotFound, 404),
     (NotAllowed, 405),
+    (TooSlow, 408),
     (TooLarge, 413),
     (Unsupported, 415),
     (Invalid, 422),
@@ -59,12 +61,13 @@ _FAILED = {"timeout": 504, "cancelled": 503, "unavailable": 503, "internal": 500
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, ready to be sent. Header names are in lower case."""
+    """An HTTP answer, ready to be sent. Header names are in lower case. An open `file` stands for the body; sending closes it."""
 
     status: int
     body: bytes
     content_type: str | None = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    file: BinaryIO | None = None
 
 
 def answer(error: Exception, request_id: str = "") -> Answer:

@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("web",),
     ("app",),
     ("triggers",),
+    ("multipart",),
     ("engine",),
     ("registry",),
     ("storage",),
@@ -29,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sqlite",),
     ("ports",),
     ("settings",),
+    ("charsets",),
     ("jsontext", "names"),
     ("errors",),
     ("",),  # the package itself: its version
@@ -76,6 +78,7 @@ def test_frameworks_are_only_known_where_they_serve(path: Path) -> None:
         "uvicorn": {"local"},
         "watchfiles": {"local"},
         "yaml": {"local"},
+        "python_multipart": {"multipart"},
         "apsw": {"sqlite"},
         "lupa": {"sandbox"},
         "httpx": {"http"},

@@ -303,8 +303,8 @@ def test_without_a_content_type_json_is_json_and_anything_else_text(server: Serv
         assert server.raw(request).json() == item
 
 
-def test_multipart_is_415_for_now(server: Server) -> None:
-    problem(server.http.post("/webhook/echo", files={"file": b"x"}), 415)
+def test_fields_of_a_multipart_form_come_as_the_item(server: Server) -> None:
+    assert server.http.post("/webhook/echo", data={"a": "1"}, files={"file": b"x"}).json() == {"a": "1"}
 
 
 # -- too much

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 
-from mechaway_core.node import Response
+from mechaway_core.errors import Invalid
+from mechaway_core.node import Context, Items, Node, Response
 from tests.nodes.bench import Bench, Document, node
 
 
@@ -82,6 +84,63 @@ def test_lua_that_fails_in_a_template_fails_the_node(bench: Bench) -> None:
     message = bench.fails(node("Respond", id="say", body="{{ $json.a.b .. 'x' }}"), items=[{}])
     assert 'node "say"' in message
     assert "$json.a.b" in message
+
+
+# -- files
+
+
+class Keep(Node):
+    """Keep a file of the run and give what is known about it."""
+
+    group: ClassVar[str] = "Test"
+
+    def run(self, items: Items, ctx: Context) -> Items:
+        return [ctx.files.write("../ä.txt", "text/plain", [b"ab", b"c"]).as_json()]
+
+
+@pytest.fixture
+def keep(add_node_type: Callable[[type[Node]], None]) -> Document:
+    add_node_type(Keep)
+    return node("Keep")
+
+
+@pytest.mark.parametrize(
+    ("file", "filename", "content_type"),
+    [("{{ $json }}", "ä.txt", "text/plain"), ("{{ $json.handle }}", "", "application/octet-stream")],
+)
+def test_it_answers_a_file_by_its_object_or_its_handle(bench: Bench, keep: Document, file: str, filename: str, content_type: str) -> None:
+    said = answer(bench, keep, node("Respond", file=file, status=201))
+    assert said.file is not None
+    assert (said.status, said.body) == (201, None)
+    assert (said.file.filename, said.file.content_type, said.file.size) == (filename, content_type, 3)
+    with bench.app.open_file(bench.project, said.file.handle) as opened:
+        assert opened.read() == b"abc"
+
+
+def test_the_record_of_the_run_tells_which_file_it_was(bench: Bench, keep: Document) -> None:
+    record = bench.run(keep, node("Respond", file="{{ $json }}")).as_json(10)
+    assert record["response"]["file"] == record["output"][0]
+
+
+def test_what_an_item_says_about_a_file_is_not_believed(bench: Bench, keep: Document) -> None:
+    lie = "{handle = $json.handle, filename = 'a/b\\r\\nc', content_type = 'x\\r\\ny: z', size = 10}"
+    said = answer(bench, keep, node("Respond", file=f"{{{{ {lie} }}}}"))
+    assert said.file is not None
+    assert (said.file.filename, said.file.content_type, said.file.size) == ("bc", "application/octet-stream", 3)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "", "x", "file:x", {}, [], {"handle": 5}, "file:00000000-0000-0000-0000-000000000000/" + "0" * 32]
+)
+def test_what_names_no_file_fails_the_node(bench: Bench, value: Any) -> None:
+    message = bench.fails(node("Respond", id="say", file="{{ $json.f }}"), items=[{"f": value}])
+    assert 'node "say"' in message
+    assert "file" in message
+
+
+def test_a_body_and_a_file_together_are_refused(bench: Bench) -> None:
+    with pytest.raises(Invalid, match="a body or a file"):
+        bench.put(node("Respond", body="x", file="{{ $file.x }}"))
 
 
 def test_a_run_that_fails_after_it_answers_nothing_of_it(bench: Bench) -> None:

@@ -58,9 +58,36 @@ def test_a_body_that_is_not_what_it_says_is_malformed(bench: Bench, body: bytes,
         bench.call(body=body, headers=headers)
 
 
-def test_a_kind_of_body_that_nobody_reads_is_refused(bench: Bench) -> None:
-    with pytest.raises(Unsupported):
-        bench.call(body=b"--x--", headers=[(b"content-type", b"multipart/form-data; boundary=x")])
+def test_files_of_a_form_are_reached_by_expressions_and_its_fields_are_the_item(bench: Bench) -> None:
+    body = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % part
+        for part in ((b"who", b"", b"me"), (b"tag[]", b"", b"1"), (b"odd name", b'; filename="a.txt"', b"abc"), (b"tag[]", b"", b"2"))
+    )
+    respond = node(
+        "Respond", body=['{{ $file["odd name"].size }}', "{{ $file['odd name'].filename .. '!' }}", "{{ $file.none }}", "{{ $json }}"]
+    )
+    answered = bench.call(respond, body=body + b"--x--", headers=[(b"content-type", b"multipart/form-data; boundary=x")])
+    assert answered.run.response is not None
+    assert answered.run.response.body == [3, "a.txt!", None, {"who": "me", "tag[]": ["1", "2"]}]
+
+
+def test_an_output_pin_puts_a_file_into_the_item_for_scripts(bench: Bench) -> None:
+    hook = node("Webhook", id="hook", path="/", about={"outputs": {"title": "$json.title", "photo": "$file.photo"}})
+    body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\nabc\r\n--x--'
+    script = node("FunLogic", script="return {name = data.photo.filename, more = data.photo.size + 1, title = data.title}")
+    answered = bench.call(script, hook=hook, body=body, headers=[(b"content-type", b"multipart/form-data; boundary=x")])
+    assert answered.run.output == [{"name": "a.jpg", "more": 4}]
+
+
+def test_without_a_request_there_is_no_file(bench: Bench) -> None:
+    assert bench.gives(node("FunLogic", script="return data", about={"outputs": {"f": "$file.x"}}), items=[{}]) == [{"f": None}]
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [(b"base64", Unsupported), (b"quoted-printable", Unsupported)])
+def test_parts_that_are_encoded_are_refused(bench: Bench, encoding: bytes, kind: type[Exception]) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\nContent-Transfer-Encoding: %s\r\n\r\naGk=\r\n--x--' % encoding
+    with pytest.raises(kind, match=encoding.decode()):
+        bench.call(body=body, headers=[(b"content-type", b"multipart/form-data; boundary=x")])
 
 
 def test_expressions_reach_query_headers_and_path(bench: Bench) -> None:

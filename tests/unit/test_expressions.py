@@ -17,7 +17,8 @@ from mechaway_core.node import Item, Request, RunInfo
 from mechaway_core.sandbox import Limits, LuaExpression, Sandbox
 
 RUN = RunInfo("0190-run", "wf", "default", "2026-01-02T03:04:05.678Z", "webhook")
-REQUEST = Request("POST", {"page": "2", "tag": ["a", "b"]}, {"content-type": "text/plain", "x-id": "7"}, {"slug": "hello"})
+FILES = {"photo": {"handle": "file:1"}, "odd name": [{"size": 1}, {"size": 2}]}
+REQUEST = Request("POST", {"page": "2", "tag": ["a", "b"]}, {"content-type": "text/plain", "x-id": "7"}, {"slug": "hello"}, FILES)
 
 
 class Scope:
@@ -72,6 +73,9 @@ def value(sandbox: Sandbox) -> Any:
         ("$headers.Content-Type", "text/plain"),
         ('$headers["X-Id"]', "7"),
         ("$path.slug", "hello"),
+        ("$file.photo.handle", "file:1"),
+        ('$file["odd name"][1].size', 2),
+        ("$file.none.size", None),
         ("$node.hook.who", "ann"),
         ('$node["my-node"]', 5),
         ("$node.my-node", 5),
@@ -143,7 +147,6 @@ def test_anything_else_is_one_line_of_lua(value: Any, text: str, item: Any, expe
         ("$node", "$node.ID"),
         ("$secret.KEY", "secret"),
         ("1 + $secret.KEY", "secret"),
-        ("$file.x", "not available"),
         ("1 + $", "is not followed by a known name"),
         ("$ $json", "is not followed by a known name"),
     ],

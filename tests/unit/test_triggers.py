@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechaway_core import jsontext
-from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unsupported
-from mechaway_core.triggers import MAX_FIELDS, Call, fields, headers_of, item_of, manual, webhook
-from mechaway_core.workflow import Plan, canonical, compile_plan
+from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound
+from mechaway_core.node import Items, Request
+from mechaway_core.settings import Settings
+from mechaway_core.triggers import MAX_FIELDS, Call, body_chunks, fields, headers_of, item_of, manual, read, route
+from mechaway_core.workflow import Plan, Step, canonical, compile_plan
+from tests.unit.area import MemoryArea
 
 
 def plan(*nodes: dict[str, Any]) -> Plan:
@@ -24,6 +28,11 @@ def plan(*nodes: dict[str, Any]) -> Plan:
 def hook(node_id: str, path: str, **more: Any) -> dict[str, Any]:
     method = {"method": more.pop("method")} if "method" in more else {}
     return {"id": node_id, "node_type": "Webhook", "params": {"path": path} | method} | more
+
+
+def webhook(found: Plan, call: Call) -> tuple[Step, Request, Items]:
+    step, named = route(found, call)
+    return step, *read(call, named, MemoryArea(), Settings())
 
 
 STEP = {"id": "calc", "node_type": "FunLogic", "params": {"script": "data"}}
@@ -173,9 +182,22 @@ def test_no_charset_keeps_the_server_busy() -> None:
     assert done.stdout == b"refused\n"
 
 
-def test_multipart_bodies_are_not_read_yet() -> None:
-    with pytest.raises(Unsupported, match="multipart"):
-        item_of(b"--x--", "multipart/form-data; boundary=x")
+def test_fields_of_a_multipart_body_are_the_item_and_its_files_the_requests() -> None:
+    body = b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n1\r\n'
+    body += b'--x\r\ncontent-disposition: form-data; name="f"; filename="n.txt"\r\n\r\nhi\r\n--x--\r\n'
+    call = Call("POST", (), b"", [(b"content-type", b"Multipart/Form-Data; boundary=x")], body)
+    _, request, items = webhook(plan(hook("a", "/")), call)
+    assert items == [{"a": "1"}]
+    assert request.files["f"] == {"filename": "n.txt", "content_type": "application/octet-stream", "size": 2, "handle": "0"}
+
+
+def test_a_spooled_body_reads_like_one_in_memory(tmp_path: Path) -> None:
+    body = bytes(range(256)) * 4000
+    (tmp_path / "spool").write_bytes(body)
+    with (tmp_path / "spool").open("rb") as spool:
+        call = Call("POST", (), b"", [], b"", spool=spool)
+        assert [b"".join(body_chunks(call)) for _ in range(2)] == [body, body]
+    assert body_chunks(Call("POST", (), b"", [], b"abc")) == (b"abc",)
 
 
 @given(

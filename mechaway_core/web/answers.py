@@ -1,0 +1,96 @@
+"""How a call of a webhook becomes an answer: the run, and what the caller gets of it.
+
+All of it happens in the run's thread, so that large outputs do not hold up the event loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+from mechaway_core import jsontext
+from mechaway_core.access.deliveries import Delivered, Kept
+from mechaway_core.app import Answered, App
+from mechaway_core.errors import MechawayError, NodeError, NotFound
+from mechaway_core.names import media_type
+from mechaway_core.record import Run
+from mechaway_core.triggers import Call
+from mechaway_core.web import problems
+from mechaway_core.web.problems import Answer
+from mechaway_core.web.transfers import file_headers
+
+BODILESS = (204, 205, 304)  # statuses whose answers have no body (RFC 9110)
+
+_NOT_KEPT = {"message": "this delivery was answered before; the answer was a file or too large to be kept"}
+
+
+def serve(app: App, project: str, workflow_id: str, call: Call) -> Answer:
+    """Run the workflow that a call is for and make the answer. Raises what `App.call` raises, but for `Delivered`."""
+    try:
+        answered = app.call(project, workflow_id, call)
+    except Delivered as before:
+        return _again(before.kept)
+    claim = answered.claim
+    if claim is None:
+        return _answer(answered, app)
+    try:
+        answer = _answer(answered, app)
+    except BaseException:
+        claim.release()
+        raise
+    claim.settle(Kept(answer.status, answer.headers, answer.content_type, answer.body if answer.file is None else None))
+    return answer
+
+
+def _again(kept: Kept) -> Answer:
+    """The answer to a delivery that was answered before."""
+    repeated = {**kept.headers, "mechaway-repeated": "true"}
+    if kept.body is None:  # what was said about the body is not true of the note that stands for it
+        repeated = {name: value for name, value in repeated.items() if name != "etag" and not name.startswith("content-")}
+        return Answer(kept.status, jsontext.encode(_NOT_KEPT), "application/json", repeated)
+    return Answer(kept.status, kept.body, kept.content_type, repeated)
+
+
+def _answer(answered: Answered, app: App) -> Answer:
+    """What the caller of a webhook gets."""
+    run = answered.run
+    if run.failure is not None:
+        return problems.failed_run(run)
+    about = {"mechaway-run-id": run.info.id}
+    if run.response is not None:
+        return _respond(run, about, app)
+    how = getattr(answered.webhook, "respond", "first_item")
+    if how == "nothing":
+        return Answer(204, b"", None, about)
+    value = run.output if how == "all_items" else run.output[0] if run.output else None
+    return Answer(200, _json(value), "application/json", about)
+
+
+def _respond(run: Run, about: dict[str, str], app: App) -> Answer:
+    """What a `Respond` node said."""
+    response = run.response
+    assert response is not None
+    fields = {**response.headers, **about}
+    content_type = fields.pop("content-type", None)
+    if response.status in BODILESS:
+        return Answer(response.status, b"", None, fields)
+    if response.file is not None:
+        info = response.file
+        fields = file_headers(info) | fields
+        return Answer(response.status, b"", content_type or media_type(info.content_type), fields, _open(app, run, info.handle))
+    if isinstance(response.body, str):
+        return Answer(response.status, response.body.encode(), content_type or "text/plain; charset=utf-8", fields)
+    return Answer(response.status, _json(response.body), content_type or "application/json", fields)
+
+
+def _open(app: App, run: Run, handle: str) -> BinaryIO:
+    try:
+        return app.open_file(run.info.project, handle)
+    except NotFound as error:  # it was there when the node said so
+        raise NodeError(f"the file that the run answers with cannot be sent: {error}") from error
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return jsontext.encode(value)
+    except TypeError as error:  # a node from elsewhere gave something that JSON cannot hold
+        raise MechawayError(f"the output of the run cannot be written as JSON: {error}") from error
