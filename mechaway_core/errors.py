@@ -11,9 +11,11 @@
     ├── TooLarge                  more than a limit allows
     ├── Unsupported               a kind of content that nobody here reads
     ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
+    │   └── Locked                the vault cannot be opened: another master key, or what it holds was changed
     └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
         ├── ScriptError           a Lua script or expression failed
         ├── QueryError            the database refused or stopped a statement
+        ├── SecretMissing         a secret that is needed is not in the vault
         └── OutOfTime             it took longer than its timeout allows
 
 `web/` turns these into statuses; nobody else answers in HTTP. A run that failed is not an exception: it is a record.
@@ -92,6 +94,10 @@ class Unavailable(MechawayError):
     """It cannot be done now; the same call may succeed later. Nothing was changed."""
 
 
+class Locked(Unavailable):
+    """The vault, or a secret in it, cannot be opened with the master key that is there."""
+
+
 class NodeError(MechawayError):
     """A node could not do its work.
 
@@ -115,6 +121,16 @@ class QueryError(NodeError):
     """A statement was refused, stopped or failed."""
 
     kind = "query"
+
+
+class SecretMissing(NodeError):
+    """Secrets that are needed are not in the vault; `names` are theirs."""
+
+    kind = "secret"
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class OutOfTime(NodeError):

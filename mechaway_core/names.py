@@ -9,12 +9,20 @@ from itertools import islice
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}", re.ASCII)
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+NAME_RULE = "starts with a letter or '_' and goes on with letters, digits and '_', 128 at most"
 ID_RULE = "starts with a letter or digit and goes on with letters, digits, '_', '.' or '-', 128 at most"
 
 
 def is_id(text: str) -> bool:
     """Whether a text can be the id of a workflow or node."""
     return _ID.fullmatch(text) is not None
+
+
+def is_secret_name(text: str) -> bool:
+    """Whether a text can be the name of a secret."""
+    return _NAME.fullmatch(text) is not None
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -28,6 +28,12 @@ class Settings:
     data_dir: Path = setting("Folder that holds a folder for each project.", Path("data"))
     workers: int = setting("Server processes.", 1, least=1, most=64)
     api_token: str = setting("Bearer token that /api and /docs ask for. Empty: none, loopback only.", "", secret=True)
+    master_key: str = setting(
+        "Key that locks the vault: 32 bytes in base64 or hex. Several separated by commas: the first locks, all unlock. "
+        "Empty: the file master.key in the data folder, made when first needed.",
+        "",
+        secret=True,
+    )
     grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)

@@ -41,7 +41,8 @@ class Attempts:
         return exits if self.step.outputs is None else self._shaped(exits, self.step.outputs)
 
     def _whole(self, items: Items) -> Exits:
-        answer = self._try(lambda context: self.step.node.run(items, context))
+        clean = self.walk.secrets.clean
+        answer = self._try(lambda context: clean(self.step.node.run(items, context)))
         if isinstance(answer, Failure):
             return self._on_error([answer], [self._error_item(answer, "items", items)], [], True)
         return answer if isinstance(answer, dict) else {MAIN: answer}
@@ -57,7 +58,7 @@ class Attempts:
                 return self._on_error([values], [self._error_item(values, "item", item) for item in items], [], True)
             pins = values
         for item, inputs in zip(items, pins, strict=True):
-            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(_item_job(node, item, inputs))
+            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(self._item_job(node, item, inputs))
             if isinstance(answer, Failure):
                 shown = self._error_item(answer, "item", item)
                 failures.append(answer)
@@ -156,8 +157,8 @@ class Attempts:
     def _failure(self, error: MechawayError) -> Failure:
         kind = error.kind if isinstance(error, NodeError) else "unavailable" if isinstance(error, Unavailable) else "error"
         status = error.status if isinstance(error, NodeError) else None
-        return Failure(kind, f'node "{self.step.id}": {error}', self.step.id, status)
+        return Failure(kind, f'node "{self.step.id}": {self.walk.secrets.message(str(error))}', self.step.id, status)
 
-
-def _item_job(node: ItemNode, item: Item, inputs: list[Any]) -> Callable[[NodeContext], Items]:
-    return lambda context: node.run_item(item, inputs, context)
+    def _item_job(self, node: ItemNode, item: Item, inputs: list[Any]) -> Callable[[NodeContext], Items]:
+        clean = self.walk.secrets.clean
+        return lambda context: clean(node.run_item(item, inputs, context))

@@ -37,6 +37,8 @@ def _section(name: str, node_type: type[Node]) -> Iterator[str]:
     yield f"*{node_type.group}.* {inspect.cleandoc(node_type.__doc__ or '')}\n"
     if node_type.uses_inputs:
         yield f"`inputs`: {node_type.uses_inputs}.\n"
+    if node_type.uses_secrets:
+        yield f"`secrets`, needed: {node_type.uses_secrets}.\n"
     exits = ", ".join(f"`{exit_name}`" for exit_name in node_type.exits)
     yield f"{'Starts runs. ' if node_type.trigger else ''}Exits: {exits}.\n"
     yield "| param | type | default | what it is |\n|---|---|---|---|"
@@ -45,6 +47,8 @@ def _section(name: str, node_type: type[Node]) -> Iterator[str]:
         help_text = str(declared.metadata.get("help", ""))
         if declared.metadata.get("template"):
             help_text += " May hold `{{ expression }}`."
+        if declared.metadata.get("secret"):
+            help_text += " Takes `$secret.NAME`."
         yield f"| `{declared.name}` | {_kind(hints[declared.name])} | {_default(declared)} | {_cell(help_text)} |"
     yield ""
 

@@ -95,8 +95,9 @@ def _make_model(node_type: type[Node]) -> type[BaseModel]:
         if declared.default is not MISSING:
             default = declared.default
         about: dict[str, Any] = {"description": declared.metadata.get("help", "")}
-        if declared.metadata.get("template"):
-            about["json_schema_extra"] = {"x-template": True}
+        marks = {f"x-{mark}": True for mark in ("template", "secret") if declared.metadata.get(mark)}
+        if marks:
+            about["json_schema_extra"] = marks
         if declared.default_factory is not MISSING:
             fields[declared.name] = (hints[declared.name], Field(default_factory=declared.default_factory, **about))
         else:

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("triggers",),
     ("engine",),
     ("registry",),
-    ("storage",),
+    ("storage", "vault"),
     ("workflow",),
     ("nodes",),
     ("expressions",),
@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sqlite",),
     ("ports",),
     ("settings",),
-    ("jsontext", "names"),
+    ("jsontext", "names", "redact"),
     ("errors",),
     ("",),  # the package itself: its version
 )
