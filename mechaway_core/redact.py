@@ -221,9 +221,11 @@ def _base64(data: bytes, shown: str) -> Iterator[_Needle]:
     for before, first in ((0, 0), (1, 2), (2, 3)):  # the characters before `first` also hold bits of what stands before the value
         encoded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
         full = (before + len(data)) * 8 // 6  # the character behind, if any, also holds bits of what stands behind
+        *pieces, last = _pieces(encoded[first:full])
+        for piece in pieces:
+            yield _Needle(shown, _longest(_WORD_RUN, piece), _of_base64(piece))
         behind = f"{_BASE64}?" if full < len(encoded) else ""
-        for piece in _pieces(encoded[first:full]):
-            yield _Needle(shown, _longest(_WORD_RUN, piece), _of_base64(piece) + behind + "(?:=|%3[dD]){0,2}")
+        yield _Needle(shown, _longest(_WORD_RUN, last), _of_base64(last) + behind + "(?:=|%3[dD]){0,2}")
 
 
 def _of_base64(text: str) -> str:
