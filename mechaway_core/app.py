@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,10 +158,10 @@ class App:
     def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:
         return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, None)
 
-    def _go(self, plan: Plan, run: Run, items: Any, timeout: float | None) -> Run:
+    def _go(self, plan: Plan, run: Run, items: Any, timeout: float | None, opened: Mapping[str, str] | None = None) -> Run:
         self._running[run.info.id] = run
         try:
-            return self._engine.run(plan, run, items, timeout)
+            return self._engine.run(plan, run, items, timeout, opened)
         finally:
             del self._running[run.info.id]
 

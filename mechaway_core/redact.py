@@ -14,7 +14,7 @@ import base64
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ PATH = 12  # characters of the path of a URL that counts by itself
 CUT = 8  # characters of a value at the end of a text that was cut there
 MOST_CUTS = 100
 REMEMBERED = 1000  # values that logs are kept clean of
+MOST_REMEMBERED = 1_000_000  # characters of all of them
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._")
 _PLAIN_RUN = re.compile(r"[A-Za-z0-9\-._]+")
@@ -44,11 +45,12 @@ _SLASHES = r"\\{1,8}+"  # possessive: whatever the value and the text are, there
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Needle:
-    """One shape of a value: a piece that every text with it holds, and the pattern for the whole."""
+    """A piece of a value in one shape: what every text with it holds, and how a pattern for it is made once such a text is met."""
 
     shown: str
     anchor: str
-    pattern: str
+    piece: str
+    pattern: Callable[[str], str]
 
 
 class Redactor:
@@ -77,7 +79,7 @@ class Redactor:
             self._numbers = self._numbers | {number: label for number, label in numbers.items() if number is not None}
             needles = [needle for value, label in shown.items() if len(value) >= SHORTEST for needle in _needles(value, label)]
             # Longest first: of two values one of which begins with the other, the whole one is to be replaced.
-            self._needles = tuple(sorted([*self._needles, *needles], key=lambda needle: -len(needle.pattern)))
+            self._needles = tuple(sorted([*self._needles, *needles], key=lambda needle: -len(needle.piece)))
             self._values = self._values | new
 
     def text(self, text: str) -> str:
@@ -123,7 +125,7 @@ class Redactor:
         if pattern is None:
             if len(self._patterns) > 50:
                 self._patterns = {}
-            pattern = self._patterns[met] = re.compile("|".join(f"({needle.pattern})" for needle in met))
+            pattern = self._patterns[met] = re.compile("|".join(f"({needle.pattern(needle.piece)})" for needle in met))
         out: list[str] = []
         at = 0
         for found in pattern.finditer(text):
@@ -141,20 +143,34 @@ def _shown(name: str | None) -> str:
 # -- shapes of a value
 
 
-@lru_cache(maxsize=REMEMBERED)
 def _needles(value: str, shown: str) -> tuple[_Needle, ...]:
+    return _few_needles(value, shown) if len(value) <= PIECE else tuple(_shapes(value, shown))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _few_needles(value: str, shown: str) -> tuple[_Needle, ...]:
+    return tuple(_shapes(value, shown))
+
+
+def _shapes(value: str, shown: str) -> Iterator[_Needle]:
     plain = value.strip() if len(value.strip()) >= SHORTEST else value
     data = plain.encode("utf-8", "surrogatepass")
-    found = [*_raw(plain, shown), *_base64(data, shown), *_hexadecimal(data, shown)]
+    yield from _raw(plain, shown)
+    yield from _base64(data, shown)
+    yield from _hexadecimal(data, shown)
     for part in dict.fromkeys(_parts(value)):
         if len(part) >= SHORTEST and part != plain:
-            found.extend(_raw(part, shown))
-    return tuple(found)
+            yield from _raw(part, shown)
 
 
 def _raw(value: str, shown: str) -> Iterator[_Needle]:
     for piece in _pieces(value):
-        yield _Needle(shown, _longest(_PLAIN_RUN, piece), "".join(_any_way(unit) for unit in _UNITS.findall(piece)))
+        yield _Needle(shown, _longest(_PLAIN_RUN, piece), piece, _of_raw)
+
+
+def _of_raw(text: str) -> str:
+    """A pattern for a text, each of its characters as it is or as encoders write it."""
+    return "".join(_any_way(unit) for unit in _UNITS.findall(text))
 
 
 def _any_way(unit: str) -> str:
@@ -216,16 +232,15 @@ def _base64(data: bytes, shown: str) -> Iterator[_Needle]:
     """The base64 of any text with the value in it holds one of three middles, by where the value stands in it modulo three."""
     if len(data) < ENCODED:
         whole = base64.b64encode(data).decode().rstrip("=")
-        yield _Needle(shown, _longest(_WORD_RUN, whole), f"(?<!{_BASE64}){_of_base64(whole)}(?!{_BASE64})=*")
+        yield _Needle(shown, _longest(_WORD_RUN, whole), whole, _of_base64_alone)
         return
     for before, first in ((0, 0), (1, 2), (2, 3)):  # the characters before `first` also hold bits of what stands before the value
         encoded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
         full = (before + len(data)) * 8 // 6  # the character behind, if any, also holds bits of what stands behind
         *pieces, last = _pieces(encoded[first:full])
         for piece in pieces:
-            yield _Needle(shown, _longest(_WORD_RUN, piece), _of_base64(piece))
-        behind = f"{_BASE64}?" if full < len(encoded) else ""
-        yield _Needle(shown, _longest(_WORD_RUN, last), _of_base64(last) + behind + "(?:=|%3[dD]){0,2}")
+            yield _Needle(shown, _longest(_WORD_RUN, piece), piece, _of_base64)
+        yield _Needle(shown, _longest(_WORD_RUN, last), last, _of_base64_end if full == len(encoded) else _of_base64_end_and_one)
 
 
 def _of_base64(text: str) -> str:
@@ -234,10 +249,22 @@ def _of_base64(text: str) -> str:
     return "".join(ways.get(character, character) for character in text)
 
 
+def _of_base64_alone(text: str) -> str:
+    return f"(?<!{_BASE64}){_of_base64(text)}(?!{_BASE64})=*"
+
+
+def _of_base64_end(text: str) -> str:
+    return _of_base64(text) + "(?:=|%3[dD]){0,2}"
+
+
+def _of_base64_end_and_one(text: str) -> str:
+    return f"{_of_base64(text)}{_BASE64}?(?:=|%3[dD]){{0,2}}"
+
+
 def _hexadecimal(data: bytes, shown: str) -> Iterator[_Needle]:
     for piece in _pieces(data.hex()):
         for digits in dict.fromkeys((piece, piece.upper())):
-            yield _Needle(shown, digits, digits)
+            yield _Needle(shown, digits, digits, str)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -318,23 +345,26 @@ class Remembered:
     They are remembered after their run has ended: a library may speak of a connection long after the run that opened it.
     """
 
-    def __init__(self, most: int = REMEMBERED) -> None:
+    def __init__(self, most: int = REMEMBERED, most_characters: int = MOST_REMEMBERED) -> None:
         self._most = most
+        self._most_characters = most_characters
+        self._characters = 0
         self._lock = threading.Lock()
         self._values: OrderedDict[str, str | None] = OrderedDict()
         self._redactor: Redactor | None = None
 
-    def add(self, values: Mapping[str, str | None] | Iterable[tuple[str, str | None]]) -> None:
+    def add(self, values: Mapping[str, str | None]) -> None:
         """Remember values, given as value → name."""
         with self._lock:
-            for value, name in dict(values).items():
+            for value, name in values.items():
                 if value in self._values:
                     self._values.move_to_end(value)
                     continue
                 self._values[value] = name
+                self._characters += len(value)
                 self._redactor = None
-                if len(self._values) > self._most:
-                    self._values.popitem(last=False)
+            while len(self._values) > self._most or self._characters > self._most_characters:
+                self._characters -= len(self._values.popitem(last=False)[0])
 
     def message(self, text: str) -> str:
         """A text without them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,10 +32,11 @@ class Engine:
         info = RunInfo(new_run_id(began), plan.workflow_id, project, iso(began), kind)
         return Run(info, plan.version, trigger.id, request, began=began)
 
-    def run(self, plan: Plan, run: Run, items: Items, timeout: float | None = None) -> Run:
+    def run(self, plan: Plan, run: Run, items: Items, timeout: float | None = None, opened: Mapping[str, str] | None = None) -> Run:
         """Walk the plan from the run's trigger with these items until it ends, well or not; never raises.
 
-        `timeout`, in seconds, cuts the time that the workflow or the server allows a run.
+        `timeout`, in seconds, cuts the time that the workflow or the server allows a run. `opened` are secrets by name that the
+        caller had to open already; they are not opened again, and are kept out of what the run shows like all others.
         """
         start = plan.index[run.start_node]
         allowed = plan.timeout if plan.timeout is not None else self.world.settings.run_timeout
@@ -42,7 +44,7 @@ class Engine:
         walk = Walk(self, plan, plan.start(start), run, items, self.world.clock.monotonic() + limit, limit)
         run.status = "running"
         try:
-            if not walk.start.secrets or walk.unlock():
+            if not (walk.start.secrets or opened) or walk.unlock(opened or {}):
                 walk.go(None if walk.start.chain else self._helpers)
         except Exception:  # a mistake of ours; the caller still gets an answer and the log says the rest
             log.exception("run %s of workflow %s ended by a mistake in the engine", run.info.id, plan.workflow_id)

@@ -68,5 +68,5 @@ class RunSecrets:
         """What expressions and scripts see of the request: a caller may have sent a secret to show who it is."""
         if self._redactor is None or request is None:
             return request
-        query, headers, path = (self.clean(dict(part)) for part in (request.query, request.headers, request.path))
-        return Request(request.method, query, headers, path, request.files)
+        query, headers, path, files = (self.clean(dict(part)) for part in (request.query, request.headers, request.path, request.files))
+        return Request(request.method, query, headers, path, files)

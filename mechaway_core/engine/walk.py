@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -45,11 +46,15 @@ class Walk:
         self._failed_at: int | None = None
         self._lock = threading.Lock()
 
-    def unlock(self) -> bool:
-        """Open all secrets that the run needs, and keep them out of what started it. False when the run is over."""
+    def unlock(self, opened: Mapping[str, str]) -> bool:
+        """Open all secrets that the run needs but for those `opened` already, and keep them out of what started it.
+
+        False when the run is over.
+        """
         needed = self.start.secrets
+        closed = [name for name in needed if name not in opened]
         try:
-            values = self.engine.world.vault.values(self.run.info.project, needed)
+            values = {**opened, **(self.engine.world.vault.values(self.run.info.project, closed) if closed else {})}
         except SecretMissing as error:
             node = needed[error.names[0]]
             self.run.failure = Failure("secret", f'node "{node}" cannot do its work: {error}', node)

@@ -173,6 +173,13 @@ def test_logs_are_kept_clean_of_the_values_used_last() -> None:
     assert remembered.message("first-value other-value third-value") == "[secret A] other-value [secret]"
 
 
+def test_what_is_remembered_has_a_size() -> None:
+    remembered = Remembered(most_characters=25)
+    for value in ("first-value", "other-value", "third-value"):
+        remembered.add({value: None})
+    assert remembered.message("first-value other-value third-value") == "first-value [secret] [secret]"
+
+
 def test_a_log_line_stays_cheap_with_all_that_is_remembered() -> None:
     remembered = Remembered()
     remembered.add({f"value-number-{number}": str(number) for number in range(REMEMBERED)})
