@@ -56,12 +56,13 @@ class _Needle:
 class Redactor:
     """Replaces values in texts and JSON; they are given as value → name, None for what was derived from secrets. Thread-safe."""
 
-    __slots__ = ("_lock", "_needles", "_numbers", "_patterns", "_values", "_whole")
+    __slots__ = ("_least", "_lock", "_needles", "_numbers", "_patterns", "_values", "_whole")
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
         self._lock = threading.Lock()
         self._values: dict[str, str | None] = {}
         self._needles: tuple[_Needle, ...] = ()
+        self._least = 0  # no shorter text holds a needle
         self._whole: dict[str, str] = {}  # short values
         self._numbers: dict[float, str] = {}
         self._patterns: dict[tuple[_Needle, ...], re.Pattern[str]] = {}
@@ -80,12 +81,15 @@ class Redactor:
             needles = [needle for value, label in shown.items() if len(value) >= SHORTEST for needle in _needles(value, label)]
             # Longest first: of two values one of which begins with the other, the whole one is to be replaced.
             self._needles = tuple(sorted([*self._needles, *needles], key=lambda needle: -len(needle.piece)))
+            self._least = min((len(needle.anchor) for needle in self._needles), default=0)
             self._values = self._values | new
 
     def text(self, text: str) -> str:
         """A text without the values."""
         if self._whole and text in self._whole:
             return self._whole[text]
+        if len(text) < self._least:
+            return text
         met = tuple([needle for needle in self._needles if needle.anchor in text])
         return self._replace(text, met) if met else text
 
