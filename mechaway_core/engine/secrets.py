@@ -30,10 +30,10 @@ class RunSecrets:
 
     def hide(self, value: str) -> None:
         """Hide a text that was made from secrets, too."""
+        remembered.add({value: None})
         self._watch({value: None})
 
     def _watch(self, values: Mapping[str, str | None]) -> None:
-        remembered.add(values)
         with self._lock:
             if self._redactor is None:
                 self._redactor = Redactor(values)

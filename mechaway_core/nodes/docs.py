@@ -18,8 +18,9 @@ from mechaway_core.nodes import catalogue
 _HEAD = """# Node types
 
 Every node has `id`, `node_type` and `params`, and may have `name`, `disabled` (it then passes its items through), `inputs` and
-`outputs` (see [expressions](expressions.md)), `timeout` (seconds for one attempt), `retry`, `on_error` and `meta`. Items that fail
-leave by the exit `error` when `on_error` is `branch`. This page is made from the code by `python -m mechaway_core.nodes.docs`.
+`outputs` (see [expressions](expressions.md)), `secrets` (see [secrets](secrets.md)), `timeout` (seconds for one attempt), `retry`,
+`on_error` and `meta`. Items that fail leave by the exit `error` when `on_error` is `branch`. This page is made from the code by
+`python -m mechaway_core.nodes.docs`.
 """
 
 

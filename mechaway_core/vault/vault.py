@@ -21,6 +21,7 @@ from mechaway_core.errors import Conflict, Invalid, Locked, NotFound, SecretMiss
 from mechaway_core.names import NAME_RULE, is_secret_name, shorten
 from mechaway_core.ports import ABSENT, Clock, KeyRing, Store, Stored, Unchanged
 from mechaway_core.record import iso
+from mechaway_core.redact import remembered
 from mechaway_core.vault.sealed import new_key, open_sealed, seal
 
 MOST_BYTES = 65_536  # of one value, in UTF-8
@@ -77,6 +78,7 @@ class Vault:
         """
         _check_name(name)
         data = _checked(value)
+        remembered.add({value: name})
         for _ in range(_ATTEMPTS):
             known = self._key_for_locking(project)
             stored = self._stored(project, name)
@@ -116,13 +118,18 @@ class Vault:
     # -- for runs
 
     def values(self, project: str, names: Iterable[str]) -> dict[str, str]:
-        """The values of these secrets. Raises `SecretMissing` naming every one that is not there, `Locked`."""
+        """The values of these secrets; logs are kept clean of them from here on.
+
+        Raises `SecretMissing` naming every one that is not there, `Locked`.
+        """
         wanted = list(dict.fromkeys(names))
         stored = {name: self._stored(project, name) for name in wanted}
         missing = [name for name, one in stored.items() if one is None]
         if missing:
             raise SecretMissing(_missing(project, missing), missing)
-        return {name: self._open(project, name, one) for name, one in stored.items() if one is not None}
+        values = {name: self._open(project, name, one) for name, one in stored.items() if one is not None}
+        remembered.add({value: name for name, value in values.items()})
+        return values
 
     def missing(self, project: str, names: Iterable[str]) -> list[str]:
         """Those of these names that no secret has."""
@@ -137,7 +144,7 @@ class Vault:
             if not isinstance(stored, Stored) or self._keyring.is_current(stored.data):
                 return False
             try:
-                key = self._keyring.unwrap(project, stored.data)
+                key, stored = self._unwrapped(project, stored)
             except Locked:
                 if self._holds_secrets(project):
                     raise
@@ -175,8 +182,19 @@ class Vault:
         if stored is None:
             self._keys.pop(project, None)
             return None
-        known = self._keys[project] = _DataKey(self._keyring.unwrap(project, stored.data), stored.version)
+        key, stored = self._unwrapped(project, stored)
+        known = self._keys[project] = _DataKey(key, stored.version)
         return known
+
+    def _unwrapped(self, project: str, stored: Stored) -> tuple[bytes, Stored]:
+        """The data key in a document, and the document: a rotation may have changed it since it was read, and dropped the old key."""
+        try:
+            return self._keyring.unwrap(project, stored.data), stored
+        except Locked:
+            newer = self._store.get(project, _KEY, stored.version)
+            if not isinstance(newer, Stored):
+                raise
+            return self._keyring.unwrap(project, newer.data), newer
 
     def _key_for_locking(self, project: str) -> _DataKey:
         """The project's data key; a new one when it has none, or one that does not open and locks nothing."""
@@ -252,6 +270,7 @@ def _read(stored: Stored, name: str = "") -> _Kept | None:
 
 
 def _info(name: str, stored: Stored) -> SecretInfo:
+    """What a document says about its secret; version 0 without times when it is none."""
     kept = _read(stored, name)
     return kept.info if kept is not None else SecretInfo(name, 0, "", "")
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mechaway_core.app import App
 from mechaway_core.errors import Invalid, Locked, NotFound, SecretMissing, TooLarge
 from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.keyring import LocalKeyRing, rotate
 from mechaway_core.local.store import LocalStore
 from mechaway_core.ports import Stored
 from mechaway_core.settings import Settings
@@ -287,6 +288,28 @@ def test_a_key_that_is_made_while_the_master_key_changes_is_wrapped_with_the_new
     vault.put("default", "KEY", "value")
     del keyring.keys[1]
     assert Vault(store, keyring, LocalClock()).values("default", ["KEY"]) == {"KEY": "value"}
+
+
+def test_secrets_that_are_kept_and_read_while_the_master_key_is_rotated_all_open(make_app: MakeApp) -> None:
+    app, another = make_app(), make_app()
+    ring = LocalKeyRing(app.settings)
+    projects = [f"project-{number}" for number in range(24)]
+    for project in projects:
+        app.create_project(project)
+
+    def keep(project: str) -> dict[str, str]:
+        app.put_secret(project, "KEY", project)
+        return app.vault.values(project, ["KEY"])
+
+    with ThreadPoolExecutor(4) as pool:
+        kept = [pool.submit(keep, project) for project in projects]
+        while not all(one.done() for one in kept):
+            rotate(ring, another.rewrap_secrets)
+        assert [one.result() for one in kept] == [{"KEY": project} for project in projects]
+    assert len(ring.file.read()) == 1
+    fresh = make_app()
+    for one in (fresh, app):
+        assert [one.vault.values(project, ["KEY"])["KEY"] for project in projects] == projects
 
 
 def test_rotating_by_settings_needs_both_keys_and_then_only_the_first(make_app: MakeApp) -> None:
