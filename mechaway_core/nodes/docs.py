@@ -37,6 +37,8 @@ def _section(name: str, node_type: type[Node]) -> Iterator[str]:
     yield f"*{node_type.group}.* {inspect.cleandoc(node_type.__doc__ or '')}\n"
     if node_type.uses_inputs:
         yield f"`inputs`: {node_type.uses_inputs}.\n"
+    if node_type.uses_secrets:
+        yield f"`secrets`: {node_type.uses_secrets}.\n"
     exits = ", ".join(f"`{exit_name}`" for exit_name in node_type.exits)
     yield f"{'Starts runs. ' if node_type.trigger else ''}Exits: {exits}.\n"
     yield "| param | type | default | what it is |\n|---|---|---|---|"

@@ -146,6 +146,8 @@ class _Look:
         node_type = self.type_of(written, at, node_id) if isinstance(written, str) else None
         pins = self.pins(number, node, at, node_id)
         self.secrets(node, at, node_id)
+        if node_type is not None and node_type.needs_secrets:
+            self.needed_secrets(node_type, node, at, node_id)
         if node_type is not None and isinstance(node.get("params"), dict):
             self.params(number, node_type, node, pins, at, node_id)
         if shaped and node_type is not None and node_type.trigger and node.get("inputs"):
@@ -245,6 +247,15 @@ class _Look:
     def secrets(self, node: Mapping[str, Any], at: str, node_id: str | None) -> None:
         if node.get("secrets"):
             self.error(f"{at}/secrets", "this version keeps no secrets yet; leave `secrets` out", node_id)
+
+    def needed_secrets(self, node_type: type[Node], node: Mapping[str, Any], at: str, node_id: str | None) -> None:
+        written, needed = node.get("secrets"), node_type.needs_secrets
+        count = len(written) if isinstance(written, list) else 0
+        if count != needed:
+            sentence = (
+                f'a {node_type.__name__} needs `secrets` with exactly {needed} entry, such as "$secret.NAME": {node_type.uses_secrets}'
+            )
+            self.error(f"{at}/secrets", f"{sentence}; there are {count}", node_id)
 
     # -- nodes together
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -84,3 +84,11 @@ class Bench:
         """The columns of a table and their declared types."""
         [info] = [info for info in self.app.tables(self.project) if info.name == table]
         return {column.name: column.type for column in info.columns}
+
+
+@dataclass
+class Connected:
+    """Where the first secret of a node leads to, and what the node asked to hide."""
+
+    conninfo: str
+    hidden: list[str] = field(default_factory=list)

@@ -8,11 +8,13 @@ from itertools import count
 import pytest
 
 from mechaway_core.app import App
+from mechaway_core.engine.context import NodeContext
 from mechaway_core.local import build
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
-from tests.nodes.bench import Bench
+from mechaway_core.workflow.check import _Look
+from tests.nodes.bench import Bench, Connected
 
 _numbers = count(1)
 
@@ -41,3 +43,14 @@ def bench(app: App, tables: LocalTables) -> Bench:
     project = f"test-{next(_numbers)}"
     app.create_project(project)
     return Bench(app, project, tables)
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch, database: str) -> Connected:
+    """A fresh database that the secret `$secret.DB` leads to."""
+    connection = Connected(database)
+    # Stands in for the vault.
+    monkeypatch.setattr(NodeContext, "secrets", property(lambda _context: [connection.conninfo]))
+    monkeypatch.setattr(NodeContext, "hide", lambda _context, value: connection.hidden.append(value))
+    monkeypatch.setattr(_Look, "secrets", lambda *_arguments: None)
+    return connection
