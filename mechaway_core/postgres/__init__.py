@@ -66,9 +66,9 @@ class Postgres:
         return insert_rows(self._pool(conninfo), self._settings, table, rows, columns, on_conflict, deadline)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
         with self._lock:
-            pools, self._pools = self._pools, None
+            pools = self._pools
         if pools is not None:
             pools.close()
 

@@ -50,15 +50,13 @@ class ServerError(Exception):
         texts = (field(name) for name in (Field.SQLSTATE, Field.MESSAGE_PRIMARY, Field.MESSAGE_DETAIL, Field.MESSAGE_HINT))
         return cls(*texts)
 
-    @property
-    def timed_out(self) -> bool:
-        """Whether `statement_timeout` stopped it. (57014 is also what `pg_cancel_backend` gives.)"""
-        return self.state in ("57014", "25P03", "25P04")
 
+def translate(error: ServerError, limit: str, over: bool) -> MechawayError:
+    """The error for the user. `limit` says in words how long the statement was allowed to take, `over` whether that has passed.
 
-def translate(error: ServerError, limit: str) -> MechawayError:
-    """The error for the user; `limit` says in words how long the statement was allowed to take."""
-    if error.timed_out:
+    57014 is what `statement_timeout` gives, and also what an administrator's `pg_cancel_backend` does.
+    """
+    if over and error.state in ("57014", "25P03", "25P04"):
         return OutOfTime(f"the statement ran longer than {limit}")
     parts = [error.message, *(f"{name}: {text}" for name, text in (("detail", error.detail), ("hint", error.hint)) if text)]
     sentence = f"PostgreSQL: {shorten('; '.join(parts), MOST)} (SQLSTATE {error.state})"
@@ -81,7 +79,7 @@ _CONNECTING: tuple[tuple[str, type[MechawayError], str], ...] = (
     ("starting up", Unavailable, "PostgreSQL is starting up"),
     ("shutting down", Unavailable, "PostgreSQL is shutting down"),
     ("recovery mode", Unavailable, "PostgreSQL is recovering"),
-    ("session is", NodeError, "no server of the connection string is of the kind that target_session_attrs asks for"),
+    ("session is", Unavailable, "no server of the connection string is of the kind that target_session_attrs asks for"),
     ("certificate", NodeError, "the certificate of the PostgreSQL server cannot be trusted"),
     ("does not support SSL", NodeError, "the PostgreSQL server does not speak TLS, which sslmode asks for"),
     ("SSL", NodeError, "no TLS connection to the PostgreSQL server could be made"),

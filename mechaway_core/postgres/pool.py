@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -126,33 +126,39 @@ class Pool:
         link.close()
 
     def _connect(self, deadline: float) -> Link:
-        """A new connection to the first of the servers that takes one."""
+        """A new connection to the first of the servers that takes one. One that says no to this user ends the search."""
         until = min(deadline, time.monotonic() + self._connect_timeout)
         failure: MechawayError = Unavailable("the PostgreSQL server cannot be reached")
         for number, target in enumerate(self._targets):
             try:
                 return self._reach(target, _share(until, len(self._targets) - number))
-            except MechawayError as error:
+            except (Unavailable, OutOfTime) as error:
                 failure = error
         raise failure
 
     def _reach(self, target: Target, until: float) -> Link:
+        """A connection to the first address of a host that takes one."""
         failure: MechawayError = Unavailable("the PostgreSQL server cannot be reached")
         found = self._addresses(target.host, target.port, until)
         for number, address in enumerate(found):
             try:
-                link = connect({**target.params, "hostaddr": address}, _share(until, len(found) - number))
-            except Late:
-                failure = OutOfTime("the PostgreSQL server did not answer in time when connecting")
-                continue
-            except Lost as lost:
-                failure = connecting(str(lost))
-                continue
-            link.deadline = until
-            if link.reset(self._reset) and link.settle():
-                return link
-            link.close()
+                return self._open({**target.params, "hostaddr": address}, _share(until, len(found) - number))
+            except (Unavailable, OutOfTime) as error:
+                failure = error
         raise failure
+
+    def _open(self, params: Mapping[str, str], until: float) -> Link:
+        try:
+            link = connect(params, until)
+        except Late:
+            raise OutOfTime("the PostgreSQL server did not answer in time when connecting") from None
+        except Lost as lost:
+            raise connecting(str(lost)) from None
+        link.deadline = until
+        if link.reset(self._reset) and link.settle():
+            return link
+        link.close()
+        raise Unavailable("the PostgreSQL server ended the connection as soon as it was made")
 
 
 class Pools:

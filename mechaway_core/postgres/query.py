@@ -24,6 +24,7 @@ from mechaway_core.settings import Settings
 T = TypeVar("T")
 
 GRACE = 0.25  # seconds the server gets to stop a statement by itself, which keeps the connection
+TICK = 0.05  # seconds by which the server's clock may go ahead of ours
 MOST_TYPES = 16  # types made of types made of types …
 _PARAMETER = re.compile(r"\$(\d+)")
 _COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
@@ -55,7 +56,7 @@ def guarded(link: Link, allowed: Time, job: Callable[[], T]) -> T:
     try:
         return job()
     except ServerError as error:
-        raise translate(error, allowed.words) from None
+        raise translate(error, allowed.words, time.monotonic() >= allowed.until - TICK) from None
     except Late:
         link.cancel()
         link.close()

@@ -14,28 +14,30 @@ from functools import lru_cache
 
 from mechaway_core.names import shorten
 
+MOST_CHARACTERS = 1_000_000
 MOST_PARAMETERS = 65_535  # of the protocol
 
 # Quantifiers are possessive: a long statement that is nearly a text must not be read over and over.
 _TOKEN = re.compile(
     r"""
       (?P<text>     [eE]'(?:[^'\\]|\\.|'')*+' | '(?:[^']|'')*+' | "(?:[^"]|"")*+" )
+    | (?P<open>     [eE]?' | " )
     | (?P<comment>  --[^\r\n]*+ | /\* )
-    | (?P<quote>    \$(?:[^\W\d]\w*+)?+\$ )
-    | (?P<number>   \$\d++ )
-    | (?P<word>     [^\W\d][\w$]*+ )
-    | (?P<figure>   \d[\w.]*+ )
+    | (?P<quote>    \$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*+)?+\$ )
+    | (?P<number>   \$[0-9]++ )
+    | (?P<word>     [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*+ )
+    | (?P<figure>   [0-9][\w.]*+ )
     | (?P<operator> \?\? | @\? )
     | (?P<mark>     \? )
     | (?P<end>      ; )
-    | (?P<space>    \s++ )
+    | (?P<space>    [ \t\r\n\f\v]++ )
     | (?P<other>    . )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _COMMENT_PART = re.compile(r"/\*|\*/")
 _TRANSACTION = ("begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release")
-_OPENINGS = {"'": "text", '"': "quoted name"}
+_TICK = "'"
 _QUIET = ("comment", "space", "end")
 
 
@@ -70,6 +72,10 @@ def parse(sql: str) -> Statement:
     """Read one statement. Never raises; what is wrong is in `problem`."""
     if "\0" in sql:
         return Statement(sql, problem="SQL cannot hold a NUL character")
+    if len(sql) > MOST_CHARACTERS:
+        return Statement(sql, problem=f"a statement has {MOST_CHARACTERS} characters at most")
+    if any("\ud800" <= character <= "\udfff" for character in sql):
+        return Statement(sql, problem="SQL cannot hold half of a surrogate pair")
     found = _Reading([], [], set())
     try:
         _read(sql, found)
@@ -90,8 +96,8 @@ def _read(sql: str, found: _Reading) -> None:
             at = _comment_end(sql, at)
         elif kind == "quote":
             at = _quote_end(sql, at, part)
-        elif part in _OPENINGS:
-            raise _Unreadable(f"a {_OPENINGS[part]} begins with {part} and does not end")
+        elif kind == "open":
+            raise _Unreadable(f"a {'text' if part.endswith(_TICK) else 'quoted name'} begins with {part[-1]} and does not end")
         found.parts.append(_written(kind, sql[match.start() : at], found))
         if kind == "end":
             found.ended = True

@@ -44,7 +44,7 @@ def types(bench: Bench, table: str = "t") -> dict[str, str]:
 
 
 def test_each_item_is_a_row_and_comes_back_with_its_id(bench: Bench, connected: Connected) -> None:
-    items = [{"b": "x", "a": 1, "more": True}, {"a": 2}]
+    items: list[dict[str, Any]] = [{"b": "x", "a": 1, "more": True}, {"a": 2}]
     given = bench.gives(writer(["a", "b"]), items=items)
     assert given == [items[0] | {"_inserted_id": 1, "_rows_affected": 1}, items[1] | {"_inserted_id": 2, "_rows_affected": 1}]
     assert list(given[0]) == ["a", "b", "more", "_inserted_id", "_rows_affected"]
