@@ -62,9 +62,11 @@ def server() -> Iterator[postgres.Server]:
 
 
 @pytest.fixture
-def database(server: postgres.Server) -> str:
+def database(server: postgres.Server) -> Iterator[str]:
     """The connection string of a fresh database."""
-    return server.create_database(f"db{next(_databases)}")
+    name = f"db{next(_databases)}"
+    yield server.create_database(name)
+    server.drop_database(name)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

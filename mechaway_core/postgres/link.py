@@ -136,8 +136,9 @@ class Link:
             if self._resetting:
                 self._resetting = False
                 self._flush()
-                for _ in self._results():
-                    pass
+                while (result := self._next()) is not None:
+                    if result.status == pq.ExecStatus.FATAL_ERROR:
+                        return False
             elif self._selector.select(0):
                 return False  # an idle server has nothing to say but goodbye
             return not self._selector.select(0)

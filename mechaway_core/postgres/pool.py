@@ -35,11 +35,25 @@ Shape: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # types of the param
 
 # DISCARD ALL in parts, because it cannot be sent together with others; then what values rely on, whatever server or role prefer.
 _RESET = (
-    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); "
-    "DEALLOCATE ALL; DISCARD SEQUENCES; DISCARD TEMP; SET datestyle = ISO; SET intervalstyle = iso_8601; SET bytea_output = hex; "
-    "SET extra_float_digits = 1; SET standard_conforming_strings = on; SET statement_timeout = {timeout}; "
-    "SET idle_in_transaction_session_timeout = {timeout}"
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD SEQUENCES; DISCARD TEMP; "
+    "SELECT pg_catalog.pg_advisory_unlock_all(), {settings}"
 )
+_SETTINGS = {
+    "datestyle": "ISO",
+    "intervalstyle": "iso_8601",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "client_encoding": "UTF8",
+    "statement_timeout": "{timeout}",
+    "idle_in_transaction_session_timeout": "{timeout}",
+}
+
+
+def _reset_script(timeout: float) -> bytes:
+    """What makes a session as new, with this many seconds for each statement."""
+    settings = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+    return _RESET.format(settings=settings).format(timeout=max(1, int(timeout * 1000))).encode()
 
 
 class Pool:
@@ -48,7 +62,7 @@ class Pool:
     def __init__(self, conninfo: str, settings: Settings, addresses: Addresses | None) -> None:
         self._targets = strings.targets(conninfo)
         self._connect_timeout = min(settings.pg_connect_timeout, strings.connect_timeout(conninfo) or settings.pg_connect_timeout)
-        self._reset = _RESET.format(timeout=max(1, int(settings.pg_timeout * 1000))).encode()
+        self._reset = _reset_script(settings.pg_timeout)
         self._size = settings.pg_pool
         self._addresses = addresses or _resolve
         self._free = threading.BoundedSemaphore(self._size)
