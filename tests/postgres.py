@@ -223,6 +223,12 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
+def _event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 class Proxy:
     """Carries bytes between a client and a server until it is told to fall silent or to hang up."""
 
@@ -231,8 +237,8 @@ class Proxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         self._open: list[socket.socket] = []
-        self._speaks = threading.Event()
-        self._speaks.set()
+        self._speaks = _event()
+        self._silent: list[threading.Event] = []
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
@@ -240,6 +246,12 @@ class Proxy:
     def silence(self) -> None:
         """From now on nothing passes, and nobody is told."""
         self._speaks.clear()
+
+    def forget(self) -> None:
+        """Nothing passes any more on the connections there are; new ones work."""
+        self._speaks.clear()
+        self._silent.append(self._speaks)
+        self._speaks = _event()
 
     def hang_up(self) -> None:
         """End all connections."""
@@ -249,7 +261,8 @@ class Proxy:
 
     def close(self) -> None:
         self._closed = True
-        self._speaks.set()
+        for event in (*self._silent, self._speaks):
+            event.set()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
@@ -265,13 +278,13 @@ class Proxy:
             except OSError:
                 return
             self._open += [client, server]
-            self._start(self._carry, client, server)
-            self._start(self._carry, server, client)
+            self._start(self._carry, client, server, self._speaks)
+            self._start(self._carry, server, client, self._speaks)
 
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+    def _carry(self, source: socket.socket, target: socket.socket, speaks: threading.Event) -> None:
         with contextlib.suppress(OSError), source:
             while data := source.recv(65_536):
-                self._speaks.wait()
+                speaks.wait()
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 

@@ -103,8 +103,7 @@ def _query(link: Link, pool: Pool, settings: Settings, sql: str, values: Sequenc
 def _shape(link: Link, pool: Pool, sql: str, values: Sequence[Any]) -> Shape:
     """Ask the server for the types in a statement. It need not be able to tell those of parameters; then their values do."""
     text = sql.encode()
-    given = [0] * len(values)
-    guessed = False
+    given: list[int] = []  # types that the values tell
     while True:
         try:
             parameters, columns = link.describe(text, given)
@@ -112,15 +111,15 @@ def _shape(link: Link, pool: Pool, sql: str, values: Sequence[Any]) -> Shape:
         except ServerError as error:
             met = _PARAMETER.search(error.message) if error.state == "42P18" else None
             number = int(met[1]) if met else 0
+            given = given or [0] * len(values)
             if not 0 < number <= len(given) or given[number - 1]:
                 raise
             given[number - 1] = guess(values[number - 1])
-            guessed = True
     if len(parameters) != len(values):
         raise QueryError(f"the statement has {len(parameters)} parameters, but there are {len(values)} values")
     learn(link, pool.types, [*parameters, *columns])
     shape = (tuple(parameters), tuple(columns))
-    if not guessed:
+    if not given:
         pool.remember(sql, shape)
     return shape
 
