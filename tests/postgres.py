@@ -8,6 +8,7 @@ and say why. pytest's summary tells which server it was.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.util
 import os
 import pwd
@@ -97,15 +98,18 @@ class Server:
     folder: Path
     port: int
     account: str | None
+    options: tuple[str, ...] = ()  # of the program, besides those that every server gets
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
-    def start(cls) -> Server:
+    def start(cls, *, tls: bool = False) -> Server:
         folder = Path(tempfile.mkdtemp(prefix="mechaway-pg-", dir="/tmp" if os.name == "posix" else None))
         server = cls(_reachable(programs(), folder), folder, free_port(), _account())
         if server.account:
             shutil.chown(folder, server.account)
         server._initialise()
+        if tls:
+            server._certify()
         server.up()
         version = server.admin("SHOW server_version")[0][0]
         _used.append(f"PostgreSQL {version} from {programs()}" + (f", run by {server.account}" if server.account else ""))
@@ -152,7 +156,7 @@ class Server:
     def up(self) -> None:
         """Start it and wait until it answers."""
         command = [str(self.bin / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", str(self.folder), "-c", "fsync=off"]
-        command += ["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=60", "-c", "full_page_writes=off"]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=60", "-c", "full_page_writes=off", *self.options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=log, user=self.account, start_new_session=True, env=_environment()
@@ -194,6 +198,43 @@ class Server:
         done = subprocess.run(command, cwd=self.folder, user=self.account, capture_output=True, text=True, check=False, env=_environment())
         if done.returncode:
             raise RuntimeError(f"initdb of {self.bin} failed: {done.stderr[-2000:]}")
+
+    def _certify(self) -> None:
+        """A certificate that it signed itself, for localhost."""
+        key, certificate = self.folder / "server.key", self.folder / "server.crt"
+        made = self_signed("localhost")
+        for path, text in zip((key, certificate), made, strict=True):
+            path.write_bytes(text)
+            path.chmod(0o600)
+            if self.account:
+                shutil.chown(path, self.account)
+        self.options = ("-c", "ssl=on", "-c", f"ssl_key_file={key}", "-c", f"ssl_cert_file={certificate}")
+
+
+def self_signed(name: str) -> tuple[bytes, bytes]:
+    """A private key and a certificate for a host, in PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private, certificate.public_bytes(encoding)
 
 
 def _environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ read files are refused. Nothing here repeats a part of the string in an error: i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mechaway_core.errors import NodeError
@@ -46,7 +46,7 @@ class Target:
 
     host: str
     port: int
-    params: Mapping[str, str]
+    params: Mapping[str, str] = field(repr=False)
 
 
 def targets(conninfo: str) -> list[Target]:

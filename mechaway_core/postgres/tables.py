@@ -16,7 +16,7 @@ from typing import Any
 
 from psycopg.pq.abc import PGresult
 
-from mechaway_core.errors import QueryError
+from mechaway_core.errors import QueryError, Unavailable
 from mechaway_core.ports import Column, OnConflict
 from mechaway_core.postgres.faults import Late, Lost, ServerError
 from mechaway_core.postgres.link import Link, Value
@@ -94,6 +94,9 @@ def _transaction(link: Link, allowed: Time, write: _Write) -> list[tuple[Any, in
         with suppress(ServerError, Late, Lost):
             link.run(b"ROLLBACK")
         raise
+    except Lost:  # before the end of the transaction: the server undoes it by itself
+        link.close()
+        raise Unavailable("the connection to PostgreSQL broke; nothing was stored") from None
     link.run(b"COMMIT")
     return results
 

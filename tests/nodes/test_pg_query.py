@@ -350,7 +350,10 @@ def refused(bench: Bench, conninfo: str, connected: Connected) -> tuple[str, str
     return run.failure.kind, run.failure.message
 
 
-def test_what_is_wrong_with_a_connection_is_said_without_its_string(bench: Bench, connected: Connected, server: Server) -> None:
+def test_what_is_wrong_with_a_connection_is_said_without_its_string(
+    bench: Bench, connected: Connected, server: Server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG")
     good = server.url()
     cases = {
         server.url(password="wr0ng-canary"): ("error", "does not accept this user and password"),
@@ -381,6 +384,9 @@ def test_what_is_wrong_with_a_connection_is_said_without_its_string(bench: Bench
         assert "canary" not in message
         assert PASSWORD not in message
         assert "127.0.0.1" not in message
+    written = caplog.text + "".join(capfd.readouterr())
+    assert "canary" not in written
+    assert PASSWORD not in written
 
 
 def test_the_password_is_named_as_something_to_hide(bench: Bench, connected: Connected) -> None:
@@ -527,3 +533,20 @@ def test_connections_go_only_to_addresses_that_were_allowed(server: Server, data
     assert postgres.query(elsewhere, "SELECT 1 AS n", [], deadline=time.monotonic() + 10).rows == [{"n": 1}]
     assert asked == [("database.invalid", server.port)]
     postgres.close()
+
+
+def test_a_failure_to_connect_can_be_tried_again(bench: Bench, connected: Connected, server: Server) -> None:
+    """The server is down for the first attempts and up for a later one."""
+    retry = {"attempts": 50, "delay": 0.2, "backoff": 1, "on": ["unavailable"]}
+    server.down()
+    thread = threading.Thread(target=server.up)
+    thread.start()
+    run = bench.run(query("SELECT 1 AS n", about={"retry": retry}))
+    thread.join()
+    assert run.failure is None, run.failure
+    assert run.output == [{"n": 1}]
+
+
+def test_whole_numbers_of_any_size_reach_the_caller_of_a_webhook(bench: Bench, connected: Connected) -> None:
+    answered = bench.call(query("SELECT '{\"n\": 123456789012345678901234567890}'::json AS v"))
+    assert answered.run.output == [{"v": {"n": 123456789012345678901234567890}}]
