@@ -43,7 +43,7 @@ _used: list[str] = []  # servers that were started, for the summary
 
 def used() -> list[str]:
     """What to say about the servers that tests used."""
-    return _used
+    return list(dict.fromkeys(_used))
 
 
 def programs() -> Path:
@@ -107,10 +107,14 @@ class Server:
         server = cls(_reachable(programs(), folder), folder, free_port(), _account())
         if server.account:
             shutil.chown(folder, server.account)
-        server._initialise()
-        if tls:
-            server._certify()
-        server.up()
+        try:
+            server._initialise()
+            if tls:
+                server._certify()
+            server.up()
+        except BaseException:
+            server.close()
+            raise
         version = server.admin("SHOW server_version")[0][0]
         _used.append(f"PostgreSQL {version} from {programs()}" + (f", run by {server.account}" if server.account else ""))
         return server

@@ -89,15 +89,19 @@ def limit_time(link: Link, allowed: Time) -> None:
 def _query(link: Link, pool: Pool, settings: Settings, sql: str, values: Sequence[Any], allowed: Time) -> Rows:
     limit_time(link, allowed)
     known = pool.shape(sql)
-    if known is not None:
-        try:
-            return _execute(link, pool.types, settings, sql, values, known[0])
-        except ServerError as error:
-            pool.remember(sql, None)
-            if not error.state.startswith("42"):  # something else is meant by the same words now; nothing was done
-                raise
-    shape = _shape(link, pool, sql, values)
-    return _execute(link, pool.types, settings, sql, values, shape[0])
+    if known is None:
+        return _execute(link, pool.types, settings, sql, values, _shape(link, pool, sql, values))
+    try:
+        return _execute(link, pool.types, settings, sql, values, known)
+    except ServerError as error:
+        # Where the same words mean other types by now, the server did not even begin.
+        pool.remember(sql, None)
+        if not error.state.startswith("42"):
+            raise
+        shape = _shape(link, pool, sql, values)
+        if shape == known:
+            raise
+        return _execute(link, pool.types, settings, sql, values, shape)
 
 
 def _shape(link: Link, pool: Pool, sql: str, values: Sequence[Any]) -> Shape:
@@ -140,7 +144,8 @@ def _type_row(result: PGresult, row: int) -> TypeRow:
     return TypeRow(int(oid), name, int(element), int(base), delimiter)
 
 
-def _execute(link: Link, types: Types, settings: Settings, sql: str, values: Sequence[Any], oids: Sequence[int]) -> Rows:
+def _execute(link: Link, types: Types, settings: Settings, sql: str, values: Sequence[Any], shape: Shape) -> Rows:
+    oids = shape[0]
     bound = [encode(value, types.kind(oid)) for value, oid in zip(values, oids, strict=True)]
     collect = _Collect(types, settings)
     link.most = link.received() + 2 * collect.most_bytes + 1_000_000
@@ -149,6 +154,7 @@ def _execute(link: Link, types: Types, settings: Settings, sql: str, values: Seq
             collect.take(result)
     except TooMuch:
         raise collect.too_large() from None
+    learn(link, types, collect.unknown)
     return collect.rows()
 
 
@@ -156,13 +162,17 @@ class _Collect:
     """Gathers the rows of a statement within the limits."""
 
     def __init__(self, types: Types, settings: Settings) -> None:
+        self._types = types
         self._transformer = Transformer(types.adapters)
         self._most_rows = settings.sql_max_rows
         self.most_bytes = int(settings.sql_max_mb * 1_000_000)
         self._names: list[str] = []
         self._rows: list[tuple[Any, ...]] = []
+        self._count = 0
         self._size = 0
         self._changes = 0
+        self._waiting: list[PGresult] = []  # rows with types that are unknown until the server can be asked
+        self.unknown: list[int] = []
 
     def take(self, result: PGresult) -> None:
         if result.status in _COPYING:
@@ -172,19 +182,29 @@ class _Collect:
             return
         if not self._names:
             self._names = distinct([(result.fname(column) or b"").decode() for column in range(result.nfields)])
+            self.unknown = list(self._types.unknown(result.ftype(column) for column in range(result.nfields)))
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            self._changes = result.command_tuples or 0
         count = result.ntuples
-        if len(self._rows) + count > self._most_rows:
+        self._count += count
+        if self._count > self._most_rows:
             raise QueryError(f"the query returns more than {self._most_rows} rows (MECHAWAY_SQL_MAX_ROWS); add a LIMIT")
         self._size += 8 * count * result.nfields
         self._size += sum(len(result.get_value(row, column) or b"") for row in range(count) for column in range(result.nfields))
         if self._size > self.most_bytes:
             raise self.too_large()
+        if self.unknown:
+            self._waiting.append(result)
+        else:
+            self._load(result)
+
+    def _load(self, result: PGresult) -> None:
         self._transformer.set_pgresult(result)
-        self._rows.extend(self._transformer.load_rows(0, count, tuple))
-        if result.status == pq.ExecStatus.TUPLES_OK:
-            self._changes = result.command_tuples or 0
+        self._rows.extend(self._transformer.load_rows(0, result.ntuples, tuple))
 
     def rows(self) -> Rows:
+        for result in self._waiting:
+            self._load(result)
         return Rows(self._names, [dict(zip(self._names, row, strict=True)) for row in self._rows], self._changes)
 
     def too_large(self) -> QueryError:

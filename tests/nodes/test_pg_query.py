@@ -205,6 +205,15 @@ def test_a_statement_goes_on_working_when_the_type_of_a_column_changes(bench: Be
     assert value_of(bench, "SELECT v FROM t") == [1]
 
 
+def test_a_column_of_a_new_type_is_known_in_a_statement_that_ran_before(bench: Bench, connected: Connected) -> None:
+    bench.gives(query("CREATE TABLE t (a int)"))
+    bench.gives(query("INSERT INTO t VALUES (1)"))
+    assert bench.gives(query("SELECT * FROM t")) == [{"a": 1}]
+    bench.gives(query("CREATE TYPE mood AS ENUM ('sad', 'happy')"))
+    bench.gives(query("ALTER TABLE t ADD COLUMN moods mood[] DEFAULT '{sad,happy}'"))
+    assert bench.gives(query("SELECT * FROM t")) == [{"a": 1, "moods": ["sad", "happy"]}]
+
+
 # -- refused when saved
 
 
