@@ -41,3 +41,19 @@ def shorten(text: str, most: int = 80) -> str:
     """A text for a message: one line, cut when long."""
     flat = " ".join(text.split())
     return flat if len(flat) <= most else flat[: most - 1] + "…"
+
+
+def distinct(names: list[str]) -> list[str]:
+    """Names of columns, each once: `id`, `id_2`, …"""
+    if len(set(names)) == len(names):
+        return names
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        unique, number = name, 1
+        while unique in taken or (number > 1 and unique in names):
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique)
+        result.append(unique)
+    return result

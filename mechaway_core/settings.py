@@ -63,6 +63,10 @@ class Settings:
     sql_max_mb: float = setting("Size of what one SQL statement may return, and of its largest value, in MB.", 16.0, least=0.001, most=1024)
     tables_max_mb: int = setting("Largest size of the tables of one project, in MB.", 1024, least=1, most=1_000_000)
 
+    pg_timeout: float = setting("Seconds one statement of PostgreSQL nodes may take.", 30.0, least=0.001, most=86400)
+    pg_connect_timeout: float = setting("Seconds connecting to a PostgreSQL server may take.", 10.0, least=0.001, most=600)
+    pg_pool: int = setting("Connections one process keeps for each connection string of PostgreSQL nodes.", 4, least=1, most=1000)
+
     max_plans: int = setting("Compiled workflows one process keeps.", 1000, least=1, most=1_000_000)
     max_open_projects: int = setting("Projects whose databases one process keeps open.", 64, least=1, most=10_000)
 

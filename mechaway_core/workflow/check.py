@@ -279,6 +279,9 @@ class _Look:
             self.error(f"{at}/secrets", f"a {node_type.__name__} takes no secrets", node_id)
         elif not given and node_type.uses_secrets:
             self.error(f"{at}/secrets", f'a {node_type.__name__} needs `secrets`: ["$secret.NAME"], {node_type.uses_secrets}', node_id)
+        elif given and node_type.needs_secrets and len(given) != node_type.needs_secrets:
+            sentence = f"a {node_type.__name__} takes exactly {node_type.needs_secrets} entry of `secrets`, {node_type.uses_secrets}"
+            self.error(f"{at}/secrets", f"{sentence}; there are {len(given)}", node_id)
 
     def secret_texts(self, name: str, value: Any, takes: bool, at: str, node_id: str | None) -> None:
         """Look at the texts of a param that begin with `$secret.`."""

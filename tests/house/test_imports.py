@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage", "vault"),
     ("workflow",),
     ("nodes",),
+    ("rows",),
     ("expressions",),
     ("record",),
     ("node",),
