@@ -14,6 +14,9 @@
     └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
         ├── ScriptError           a Lua script or expression failed
         ├── QueryError            the database refused or stopped a statement
+        ├── HttpError             an HTTP call failed, or its answer says so
+        ├── Refused               the guard does not let workflows reach this address
+        ├── Unreachable           there is no such host, or it does not answer
         └── OutOfTime             it took longer than its timeout allows
 
 `web/` turns these into statuses; nobody else answers in HTTP. A run that failed is not an exception: it is a record.
@@ -95,14 +98,16 @@ class Unavailable(MechawayError):
 class NodeError(MechawayError):
     """A node could not do its work.
 
-    `kind` is what `retry.on` can name ("error", "timeout", "script", "query"); `status` an HTTP status when there was one.
+    `kind` is what `retry.on` can name ("error", "timeout", "script", "query", "http"); `status` an HTTP status when there was one;
+    `retry_after` the seconds that the other side asked to wait before another attempt.
     """
 
     kind = "error"
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
 
 
 class ScriptError(NodeError):
@@ -115,6 +120,20 @@ class QueryError(NodeError):
     """A statement was refused, stopped or failed."""
 
     kind = "query"
+
+
+class HttpError(NodeError):
+    """An HTTP call failed: no connection, no TLS, no HTTP, or a status that says so."""
+
+    kind = "http"
+
+
+class Refused(NodeError):
+    """The guard does not let workflows reach this address."""
+
+
+class Unreachable(NodeError):
+    """There is no such host, or it does not answer."""
 
 
 class OutOfTime(NodeError):

@@ -1,15 +1,73 @@
-"""HTTP calls to the outside, under a guard."""
+"""HTTP calls to the outside, under a guard.
+
+1. A node says what it wants as a `Call` and opens a `Talk`: one call for one item, with its redirects, its pages and their cookies.
+2. The talk puts credentials to the call while it stays with the origin that they are for, and follows redirects (`talk.py`).
+3. The wire sends each request over a pooled connection; a new one goes to an address that the guard has looked at (`wire.py`, `guard.py`).
+4. The answer comes as a stream: decoded in small steps, counted, and stopped where a limit says so (`decoding.py`, `content.py`).
+
+Nothing here needs httpx before the first call is made.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mechaway_core.http.auth import Auth, Tokens, auth_of
+from mechaway_core.http.guard import Guard
+from mechaway_core.http.message import Call
 from mechaway_core.settings import Settings
+
+if TYPE_CHECKING:
+    from mechaway_core.http.talk import Talk
+    from mechaway_core.http.wire import Wire
+
+__all__ = ["Auth", "Call", "Guard", "Http"]
 
 
 class Http:
     """HTTP calls for nodes; one for a whole process. Thread-safe; makes nothing before the first call."""
 
     def __init__(self, settings: Settings) -> None:
+        self.guard = Guard(settings)
         self._settings = settings
+        self._tokens = Tokens()
+        self._lock = threading.Lock()
+        self._made: Wire | None = None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds one request may take when nobody says otherwise."""
+        return self._settings.http_timeout
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes of answers to hold in memory for one item."""
+        return int(self._settings.http_max_mb * 1_000_000)
+
+    def talk(self, auth: Auth | None = None, redirects: int = 0) -> Talk:
+        """A fresh talk with these credentials, which follows so many redirects."""
+        from mechaway_core.http.talk import Talk  # httpx
+
+        return Talk(self._wire(), auth, redirects)
+
+    def auth(self, declared: Mapping[str, Any], owner: str, hide: Callable[[str], None]) -> Auth:
+        """Credentials from an `auth` param with its secrets revealed. Tokens are kept apart by `owner`, a project.
+
+        What is made from the secrets goes to `hide`. Raises `NodeError` when they cannot be sent.
+        """
+        return auth_of(declared, owner, hide, self._tokens, self.talk)
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close all connections."""
+        if self._made is not None:
+            self._made.close()
+
+    def _wire(self) -> Wire:
+        if self._made is None:
+            from mechaway_core.http.wire import Wire  # httpx
+
+            with self._lock:
+                self._made = self._made or Wire(self.guard, self._settings.http_ca_file)
+        return self._made

@@ -23,12 +23,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("expressions",),
     ("record",),
     ("node",),
-    ("http", "postgres"),
+    ("postgres",),
+    ("http",),  # PostgreSQL is reached under its guard
     ("sandbox",),
     ("sqlite",),
     ("ports",),
     ("settings",),
-    ("jsontext", "names"),
+    ("jsontext", "names", "charsets"),
     ("errors",),
     ("",),  # the package itself: its version
 )
@@ -79,6 +80,8 @@ def test_frameworks_are_only_known_where_they_serve(path: Path) -> None:
         "lupa": {"sandbox"},
         "httpx": {"http"},
         "httpcore": {"http"},
+        "brotli": {"http"},
+        "certifi": {"http"},
         "psycopg": {"postgres"},
         "psycopg_pool": {"postgres"},
         "cryptography": {"vault", "local"},
