@@ -194,9 +194,9 @@ class App:
 
     def close(self) -> None:
         """End threads and Lua processes. Runs must be over."""
-        self.sandbox.close()  # first: scripts that still run end with it, and helpers of the engine with them
-        self._engine.close()
+        self.sandbox.close()  # first: scripts that still run, and calls that wait, end with it, and helpers of the engine with them
         self._http.close()
+        self._engine.close()
         self._postgres.close()
 
     def _need(self, project: str) -> None:

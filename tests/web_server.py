@@ -260,6 +260,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes; the second would wait for the client's delayed word on the first
     server: _Server
 
     def _go(self) -> None:

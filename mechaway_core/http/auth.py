@@ -157,6 +157,9 @@ class Tokens:
         if token is not None and token.text == text:
             slot.token = None
 
+    def __len__(self) -> int:
+        return len(self._slots)
+
     def _slot(self, key: bytes) -> _Slot:
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import quote, urlencode
@@ -29,7 +29,7 @@ _AGAIN = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE")  # RFC 9110, 9.2.2
 _BY_HAND = ("authorization", "cookie", "proxy-authorization")
 _OF_A_BODY = ("content-type", "content-encoding", "content-language", "content-location")
 _DEFAULTS = {"accept": "*/*", "accept-encoding": ACCEPTED, "user-agent": f"Mechaway/{__version__}"}
-_MOST_DISCARDED = 64 * 1024  # of an answer nobody reads, so that its connection can be used again
+_SHORT = re.compile(r"[0-9]{1,4}")  # a body of so many bytes is quicker read than its connection made anew
 
 _HOST = re.compile(rb"[a-zA-Z0-9._~\-]+|[0-9a-fA-F:.]+")  # a name, in Punycode when it has other letters, or an address without brackets
 
@@ -61,7 +61,7 @@ class Talk:
         self._redirects = redirects
         self._home: Origin | None = None
         self._by_url: Credentials | None = None  # from `user:password@` in the first URL
-        self._cookies: httpx.Cookies | None = None  # made when a server sets one
+        self._cookies: dict[Origin, httpx.Cookies] = {}  # of the origins that set some
 
     def send(self, call: Call, deadline: float) -> Answer:
         """The answer to a call, after its redirects; close it. `deadline` is an instant of `time.monotonic()`.
@@ -92,8 +92,7 @@ class Talk:
             self._home = origin(url)
             if url.userinfo and self._auth is None:
                 self._by_url = basic(url.username, url.password)
-        url = url.copy_with(userinfo=b"", fragment=None)
-        url = _with_query(url, call.query)
+        url = _with_query(_bare(url), call.query)
         headers = {name.lower(): value for name, value in call.headers.items()}
         return self._kept_home(_Hop(call.method, url, headers, call.body, True))
 
@@ -139,18 +138,21 @@ class Talk:
         if hop.body is not None:
             headers.setdefault("content-type", hop.body.content_type)
             headers["content-length"] = str(hop.body.length())
-        there = httpx.QueryParams(hop.url.query)
-        url = _with_query(hop.url, [(name, value) for name, value in credentials.query.items() if name not in there])
+        url = hop.url
+        if credentials.query:
+            there = httpx.QueryParams(url.query)
+            url = _with_query(url, [(name, value) for name, value in credentials.query.items() if name not in there])
         encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         request = httpx.Request(hop.method, url, headers=encoded, content=hop.body)
-        if self._cookies is not None and "cookie" not in headers:
-            self._cookies.set_cookie_header(request)
+        cookies = self._cookies.get(origin(hop.url))
+        if cookies is not None and "cookie" not in headers:
+            cookies.set_cookie_header(request)
         return request
 
     def _keep_cookies(self, hop: _Hop, received: Received) -> None:
-        self._cookies = self._cookies if self._cookies is not None else httpx.Cookies()
+        cookies = self._cookies.setdefault(origin(hop.url), httpx.Cookies())
         request = httpx.Request(hop.method, hop.url)
-        self._cookies.extract_cookies(httpx.Response(received.status, headers=received.headers, request=request))
+        cookies.extract_cookies(httpx.Response(received.status, headers=received.headers, request=request))
 
 
 class Answer:
@@ -202,25 +204,20 @@ class Answer:
     def excerpt(self, most: int) -> bytes:
         """The beginning of the body, as far as it can be read; for messages."""
         held = bytearray()
-        try:
+        with suppress(NodeError):
             for chunk in self.chunks():
                 held += chunk
                 if len(held) >= most:
                     break
-        except NodeError:
-            pass
         return bytes(held[:most])
 
     def discard(self) -> None:
-        """Close it; a short body is read to its end, so that the connection can be used again."""
-        seen = 0
-        try:
-            for chunk in self._received:
-                seen += len(chunk)
-                if seen > _MOST_DISCARDED:
-                    break
-        except NodeError:
-            pass
+        """Close it; a body that says it is short is read to its end, so that the connection can be used again."""
+        length = self.headers_by_name.get("content-length", "")
+        if _SHORT.fullmatch(length) or not self.has_body:
+            with suppress(NodeError):
+                for _ in self._received:
+                    pass
         self.close()
 
     def close(self) -> None:
@@ -248,7 +245,7 @@ def url_of(text: str) -> httpx.URL:
 def joined(base: httpx.URL, reference: str) -> httpx.URL:
     """Where a reference in an answer leads. What it says of a user or place in the page is left out. Raises `HttpError`."""
     try:
-        url = base.join(reference.strip()).copy_with(userinfo=b"", fragment=None)
+        url = _bare(base.join(reference.strip()))
     except (httpx.InvalidURL, ValueError):
         raise HttpError("the answer leads to something that is not a URL") from None
     if url.scheme not in ("http", "https"):
@@ -279,6 +276,11 @@ def shown(url: httpx.URL) -> str:
 def _harmless(text: str) -> str:
     scheme, slashes, rest = text.partition("?")[0].partition("#")[0].partition("://")
     return f'"{shorten(scheme + slashes + rest.rpartition("@")[2])}"'
+
+
+def _bare(url: httpx.URL) -> httpx.URL:
+    """A URL without user and fragment."""
+    return url.copy_with(userinfo=b"", fragment=None) if url.userinfo or url.fragment else url
 
 
 def _with_query(url: httpx.URL, more: Iterable[tuple[str, str]]) -> httpx.URL:

@@ -7,6 +7,7 @@ server that drips a byte a second does not outlive it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -19,7 +20,7 @@ import certifi
 import httpcore
 import httpx
 
-from mechaway_core.errors import HttpError, Invalid, OutOfTime, Unreachable
+from mechaway_core.errors import HttpError, Invalid, OutOfTime, Unavailable, Unreachable
 from mechaway_core.http.guard import Guard
 
 # Its debug lines hold headers of answers, and those hold cookies and tokens.
@@ -61,6 +62,7 @@ class Wire:
     """Sends requests. Thread-safe."""
 
     def __init__(self, guard: Guard, ca_file: str) -> None:
+        self._closed = False
         self._pool = httpcore.ConnectionPool(
             ssl_context=_trust(ca_file),
             max_connections=None,  # there are no more than threads that run nodes
@@ -72,20 +74,30 @@ class Wire:
     def send(self, request: httpx.Request, exchange: Exchange) -> Received:
         """Send a request and wait for the head of its answer.
 
-        Raises `HttpError` (`Dropped` when the connection ended before any answer), `Refused`, `OutOfTime`.
+        Raises `HttpError` (`Dropped` when the connection ended before any answer), `Refused`, `OutOfTime`, `Unavailable`.
         """
+        self._open()
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         timeout = {"connect": exchange, "read": exchange, "write": exchange, "pool": exchange.left()}
         outgoing = httpcore.Request(
             request.method, target, headers=request.headers.raw, content=request.stream, extensions={"timeout": timeout}
         )
-        with _Translated(exchange):
-            return Received(self._pool.handle_request(outgoing), exchange)
+        try:
+            with _Translated(exchange):
+                return Received(self._pool.handle_request(outgoing), exchange)
+        except HttpError:
+            self._open()
+            raise
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, also those that somebody waits on."""
+        self._closed = True
         self._pool.close()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise Unavailable("Mechaway is stopping")
 
 
 class Received:
@@ -212,6 +224,8 @@ class _Stream(httpcore.NetworkStream):
             raise httpcore.WriteError(_reason(error)) from None
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits on it; closing alone does not
         self._socket.close()
 
     def start_tls(

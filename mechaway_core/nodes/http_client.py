@@ -181,8 +181,6 @@ class HTTPClient(ItemNode):
             problem = _header_problem(name)
             if problem:
                 yield "headers", problem
-        if inputs > 1:
-            yield "", f"an HTTPClient takes one input, its body, not {inputs}"
         if self.body_type in ("form", "multipart") and not isinstance(self.body, dict | str | None):
             yield "body", f"a body of type {self.body_type} is an object of fields"
         if self.auth is not None:

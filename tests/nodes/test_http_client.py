@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mechaway_core.errors import Invalid
 from mechaway_core.record import Run
+from tests.conftest import MakeApp
 from tests.nodes.bench import Bench, Document, node
 from tests.web_server import Reply, Seen, WebServer, as_json
 
@@ -505,6 +509,42 @@ def test_items_that_fail_leave_by_their_exit_and_others_go_on(bench: Bench, web:
     assert run.output[1]["error"]["type"] == "http"
 
 
+TYPES = st.sampled_from(
+    [b"application/json", b"text/plain; charset=utf-16", b"image/png", b"text/html; charset=\xff", b"", b";;", b"a/b;charset"]
+)
+HEADS = st.lists(
+    st.tuples(
+        st.sampled_from([b"Content-Type", b"Content-Encoding", b"Content-Length", b"Transfer-Encoding", b"Location", b"Link", b"Set-Cookie",
+                         b"Content-Disposition", b"Retry-After", b"X-Y", b"bad name"]),
+        TYPES | st.sampled_from([b"gzip", b"br, gzip", b"chunked", b"5", b"-1", b"/x", b"<x>; rel=next", b"a=b; Path=/"])
+        | st.binary(max_size=20),
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    status=st.sampled_from(
+        [b"HTTP/1.1 200 OK", b"HTTP/1.1 302 F", b"HTTP/1.1 500", b"HTTP/1.0 204 No", b"HTTP/1.1 101 Up", b"HTTP/1.1 100 C"]
+    )
+    | st.binary(max_size=30),
+    heads=HEADS,
+    body=st.binary(max_size=100) | st.sampled_from([b'{"a": 1}', b"5\r\nhello\r\n0\r\n\r\n", b'{"a": NaN}', b'"\\ud800"', b"[" * 500]),
+    response=st.sampled_from(["auto", "json", "text", "file"]),
+    strict=st.booleans(),
+)
+def test_whatever_a_server_says_is_an_item_or_an_error(
+    bench: Bench, web: WebServer, status: bytes, heads: list[tuple[bytes, bytes]], body: bytes, response: str, strict: bool
+) -> None:
+    lines = [status, *[name + b": " + value for name, value in heads]]
+    url = web.on("/x", lambda seen: [b"\r\n".join(lines) + b"\r\n\r\n" + body])
+    pagination = {"pagination": {"kind": "link", "max_pages": 2}} if strict else {}
+    run = bench.run(http(url=url, response=response, fail_on_status=strict, max_redirects=2, timeout=5, **pagination))
+    assert run.failure is None or run.failure.kind in ("http", "error"), run.failure
+    assert run.as_json(10)
+
+
 # -- what is refused when it is saved
 
 
@@ -537,3 +577,38 @@ def test_params_that_cannot_work_are_refused(bench: Bench, params: dict[str, Any
     found = {problem.pointer: problem.message for problem in refused.value.problems}
     assert sentence in found["/nodes/1/params" + pointer]
     assert "hunter2" not in str(refused.value)
+
+
+def test_stopping_ends_calls_that_wait(make_app: MakeApp, web: WebServer) -> None:
+    asked = threading.Event()
+
+    def never(seen: Seen) -> Iterator[bytes]:
+        asked.set()
+        return web.silent(seen)
+
+    app = make_app(lua_workers=1)
+    bench = Bench(app, "default", None)  # type: ignore[arg-type]
+    bench.put(http(url=web.on("/never", never), about={"retry": {"attempts": 5, "delay": 0}}))
+    runs: list[Run] = []
+    thread = threading.Thread(target=lambda: runs.append(app.start("default", "w")))
+    thread.start()
+    assert asked.wait(10)
+    app.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert runs[0].failure is not None
+    assert "stopping" in runs[0].failure.message
+
+
+def test_a_cookie_is_for_the_port_that_set_it(bench: Bench, web: WebServer) -> None:
+    with WebServer() as other:
+        web.on("/sets", Reply(b"", 302, {"location": other.url + "/echo", "set-cookie": "session=1; Path=/"}))
+        assert "cookie" not in one(bench, url=web.url + "/sets")["data"]["headers"]
+
+
+def test_a_redirect_with_a_body_that_never_ends_is_followed_at_once(bench: Bench, web: WebServer) -> None:
+    def slow(seen: Seen) -> Iterator[bytes]:
+        yield b"HTTP/1.1 302 Found\r\nlocation: /echo\r\n\r\n"
+        yield from web.silent(seen)
+
+    assert one(bench, url=web.on("/slow-redirect", slow), timeout=20)["status"] == 200
