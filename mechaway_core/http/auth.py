@@ -210,7 +210,7 @@ class ClientCredentials:
         self._hide(quote_plus(self._client[1]))
         call = Call("POST", self._url, headers, body=Bytes(form.encode(), "application/x-www-form-urlencoded"))
         with self._talk().send(call, deadline) as answer:
-            text = answer.read(_TOKEN_MAX_BYTES, "the most a token may be")
+            text = answer.read(_TOKEN_MAX_BYTES, "a token may be (1 MB)")
             return _token(answer.what, answer.status, text)
 
 

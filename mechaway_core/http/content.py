@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from mechaway_core import charsets, jsontext
 from mechaway_core.errors import HttpError, Malformed
-from mechaway_core.http.headers import filename, media_type, safe_filename
+from mechaway_core.http.fields import filename, media_type, safe_filename
 
 if TYPE_CHECKING:
     from mechaway_core.http.talk import Answer
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 Form = Literal["auto", "json", "text", "file"]
 Keep = Callable[[str, str, Iterable[bytes]], "FileInfo"]
-
-LIMIT = "MECHAWAY_HTTP_MAX_MB"
 
 _JSON = re.compile(r"application/json|text/json|[^/]+/[^/]+\+json")
 _TEXT = re.compile(
@@ -29,11 +27,11 @@ _MAYBE_JSON = ("", "text/plain")  # what servers say that do not think about it
 _FALLBACK = "cp1252"  # what browsers read text by that is not UTF-8 and does not say what it is
 
 
-def data_of(answer: Answer, form: Form, most: int, keep: Keep) -> tuple[Any, int]:
+def data_of(answer: Answer, form: Form, most: int, limit: str, keep: Keep) -> tuple[Any, int]:
     """The body of an answer and how many bytes of it are held in memory.
 
     `auto` is JSON when the answer says so, text when it is some, else a file. Nothing is null, or "" for `text`.
-    Raises `HttpError` past `most` bytes, `TooLarge` for a file past its limit.
+    Raises `HttpError` past `most` bytes in memory, with the `limit` in words, and `TooLarge` for a file past its limit.
     """
     if not answer.has_body:
         return None, 0
@@ -41,7 +39,7 @@ def data_of(answer: Answer, form: Form, most: int, keep: Keep) -> tuple[Any, int
     kind, said = media_type(content_type)
     if form == "file" or (form == "auto" and not is_readable(kind)):
         return _file(answer, content_type or "application/octet-stream", keep), 0
-    raw = answer.read(most, LIMIT)
+    raw = answer.read(most, limit)
     if form == "auto" and not kind and not _is_text(raw):
         return keep(_filename(answer), "application/octet-stream", [raw]).as_json(), 0
     return _value(answer, form, kind, raw, said.get("charset", "")), len(raw)

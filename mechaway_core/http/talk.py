@@ -19,7 +19,7 @@ from mechaway_core import __version__
 from mechaway_core.errors import HttpError, NodeError, OutOfTime, Refused
 from mechaway_core.http.auth import Auth, Credentials, basic
 from mechaway_core.http.decoding import ACCEPTED, decoded
-from mechaway_core.http.headers import links
+from mechaway_core.http.fields import links
 from mechaway_core.http.message import Body, Call
 from mechaway_core.http.wire import Dropped, Exchange, Received, Wire
 from mechaway_core.names import shorten
@@ -193,12 +193,12 @@ class Answer:
             yield from decoded(self._received, self.headers_by_name.get("content-encoding", "") if self.has_body else "")
 
     def read(self, most: int, limit: str) -> bytes:
-        """The whole body. Raises `HttpError` naming the `limit` as soon as there are more than `most` bytes."""
+        """The whole body. Raises `HttpError` naming the `limit` in words as soon as there are more than `most` bytes."""
         held = bytearray()
         for chunk in self.chunks():
             held += chunk
             if len(held) > most:
-                raise HttpError(f"{self.what}: the answer is larger than {most / 1_000_000:g} MB ({limit})")
+                raise HttpError(f"{self.what}: the answer is larger than {limit}")
         return bytes(held)
 
     def excerpt(self, most: int) -> bytes:

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage",),
     ("workflow",),
     ("nodes",),
+    ("http_work",),  # what the node HTTPClient does, apart from its form
     ("expressions",),
     ("record",),
     ("node",),

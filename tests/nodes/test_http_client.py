@@ -425,7 +425,9 @@ def test_odd_pages_are_errors(bench: Bench, web: WebServer) -> None:
 
 def test_pages_share_one_limit(bench: Bench, web: WebServer) -> None:
     big = web.on("/big", lambda seen: as_json({"next": f"?n={len(web.seen)}", "text": "x" * 3_000_000}))
-    assert "MECHAWAY_HTTP_MAX_MB" in bench.fails(http(url=big, pagination={"kind": "body", "next": "$json.next"}))
+    assert "larger than 10 MB, all pages together (MECHAWAY_HTTP_MAX_MB)" in bench.fails(
+        http(url=big, pagination={"kind": "body", "next": "$json.next"})
+    )
     assert len(web.seen) == 4
 
 

@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechaway_core.errors import Invalid, OutOfTime, Refused, Unreachable
-from mechaway_core.http import Guard
 from mechaway_core.http.addresses import Reach, plain, reach
-from mechaway_core.http.guard import entries
+from mechaway_core.http.guard import Guard, entries
 from mechaway_core.settings import Settings
 
 ALLOW = Guard(Settings())

@@ -20,7 +20,8 @@ from mechaway_core.errors import HttpError, OutOfTime
 from mechaway_core.http.auth import Token, Tokens
 from mechaway_core.http.content import text_of
 from mechaway_core.http.decoding import STEP, decoded
-from mechaway_core.http.headers import clean_value, filename, is_name, links, media_type, parameters, retry_after, safe_filename
+from mechaway_core.http.fields import filename, links, media_type, parameters, retry_after, safe_filename
+from mechaway_core.http.headers import clean_value, is_name
 from mechaway_core.http.message import Bytes, File, Multipart, Part
 from mechaway_core.workflow.plan import Retry
 
