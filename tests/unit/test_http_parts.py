@@ -13,7 +13,7 @@ from email.utils import format_datetime
 
 import brotli
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechaway_core.errors import HttpError, OutOfTime
@@ -25,9 +25,12 @@ from mechaway_core.http.headers import clean_value, is_name
 from mechaway_core.http.message import Bytes, File, Multipart, Part
 from mechaway_core.workflow.plan import Retry
 
+UNHURRIED = settings(deadline=None)  # the machine may be busy
+
 # -- headers
 
 
+@UNHURRIED
 @given(st.text())
 def test_a_value_is_either_refused_or_can_stand_in_a_header(text: str) -> None:
     try:
@@ -38,6 +41,7 @@ def test_a_value_is_either_refused_or_can_stand_in_a_header(text: str) -> None:
     assert not set(value.encode("latin-1")) & {0, 10, 13, 127}
 
 
+@UNHURRIED
 @given(st.text(max_size=300))
 def test_whatever_a_header_says_its_parts_are_found_or_not(text: str) -> None:
     parameters(text)
@@ -47,6 +51,7 @@ def test_whatever_a_header_says_its_parts_are_found_or_not(text: str) -> None:
     assert name is None or (name and "/" not in name and "\\" not in name and name.isprintable())
 
 
+@UNHURRIED
 @given(st.text(alphabet="<>;=,\"\\ arel'", max_size=5000))
 def test_odd_links_take_no_time(text: str) -> None:
     began = time.monotonic()
@@ -83,6 +88,7 @@ def test_retry_after_as_a_date() -> None:
     assert retry_after("Wed, 99 Foo 2030 00:00:00 GMT", now) is None
 
 
+@UNHURRIED
 @given(st.floats(0, 1), st.integers(1, 20), st.none() | st.floats(0, 1e9))
 def test_a_pause_is_at_least_what_was_asked_and_at_most_the_longest(chance: float, attempt: int, asked: float | None) -> None:
     pause = Retry(attempts=30, delay=1, max_delay=60).pause(attempt, chance, asked)
@@ -94,6 +100,7 @@ def test_names_of_headers() -> None:
     assert not any(is_name(text) for text in ("", "a b", "a:", "ä", "a\n"))
 
 
+@UNHURRIED
 @given(st.text())
 def test_a_file_name_leads_nowhere(text: str) -> None:
     name = safe_filename(text)
@@ -118,23 +125,27 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+@UNHURRIED
 @given(st.binary(max_size=3000), st.sampled_from(sorted(PACK)), st.integers(1, 200))
 def test_what_was_encoded_comes_back_however_it_is_cut(data: bytes, name: str, size: int) -> None:
     assert b"".join(decoded(cut(PACK[name](data), size), name)) == data
 
 
+@UNHURRIED
 @given(st.binary(max_size=500), st.binary(max_size=500))
 def test_gzip_may_have_several_members(first: bytes, second: bytes) -> None:
     packed = gzip.compress(first) + gzip.compress(second) + b"\0\0"
     assert b"".join(decoded(cut(packed, 7), "gzip")) == first + second
 
 
+@UNHURRIED
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "br", "br, gzip", "zstd", ""]), st.integers(1, 50))
 def test_any_bytes_are_read_or_refused(data: bytes, names: str, size: int) -> None:
     with contextlib.suppress(HttpError):
         list(decoded(cut(data, size), names))
 
 
+@UNHURRIED
 @given(st.sampled_from(["gzip", "deflate", "br"]), st.integers(1, 40))
 def test_what_ends_too_early_is_refused(name: str, missing: int) -> None:
     packed = PACK[name](bytes(range(256)) * 4)
@@ -153,6 +164,7 @@ def test_a_bomb_goes_off_in_small_pieces(name: str) -> None:
 # -- text
 
 
+@UNHURRIED
 @given(
     st.binary(max_size=200),
     st.sampled_from(["", "utf-8", "UTF-16", "utf-32", "latin-1", "cp1252", "shift_jis", "gbk", "idna", "zlib", "x"]),
@@ -164,6 +176,7 @@ def test_any_bytes_become_text_that_can_be_written_again(raw: bytes, charset: st
 # -- bodies
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=50), st.none() | st.text(max_size=20)), max_size=5))
 def test_a_multipart_body_is_as_long_as_it_says_and_can_be_sent_twice(fields: list[tuple[str, bytes, str | None]]) -> None:
     parts = [Part(name, File(lambda data=data: io.BytesIO(data), "a/b") if file else Bytes(data, ""), file) for name, data, file in fields]  # type: ignore[misc]
