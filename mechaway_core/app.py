@@ -66,7 +66,7 @@ class App:
         self._workflows = Workflows(store, clock)
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
-        self._postgres = Postgres(settings)
+        self._postgres = Postgres(settings, self._http.guard.addresses)
         self._engine = Engine(World(settings, sandbox, tables, clock, self.vault, self._http, self._postgres, files))
         self._running: dict[str, Run] = {}
 
@@ -236,9 +236,9 @@ class App:
 
     def close(self) -> None:
         """End threads and Lua processes. Runs must be over."""
-        self.sandbox.close()  # first: scripts that still run end with it, and helpers of the engine with them
-        self._engine.close()
+        self.sandbox.close()  # first: scripts that still run, and calls that wait, end with it, and helpers of the engine with them
         self._http.close()
+        self._engine.close()
         self._postgres.close()
 
     def _need(self, project: str) -> None:

@@ -16,6 +16,9 @@
         ├── ScriptError           a Lua script or expression failed
         ├── QueryError            the database refused or stopped a statement
         ├── SecretMissing         a secret that is needed is not in the vault
+        ├── HttpError             an HTTP call failed, or its answer says so
+        ├── AddressRefused        the guard does not let workflows reach this address
+        ├── Unreachable           there is no such host, or it does not answer
         └── OutOfTime             it took longer than its timeout allows
 
 `web/` turns these into statuses; nobody else answers in HTTP. A run that failed is not an exception: it is a record.
@@ -101,14 +104,16 @@ class Locked(Unavailable):
 class NodeError(MechawayError):
     """A node could not do its work.
 
-    `kind` is what `retry.on` can name ("error", "timeout", "script", "query"); `status` an HTTP status when there was one.
+    `kind` is what `retry.on` can name ("error", "timeout", "script", "query", "http"); `status` an HTTP status when there was one;
+    `retry_after` the seconds that the other side asked to wait before another attempt.
     """
 
     kind = "error"
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
 
 
 class ScriptError(NodeError):
@@ -131,6 +136,20 @@ class SecretMissing(NodeError):
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.names = tuple(names)
+
+
+class HttpError(NodeError):
+    """An HTTP call failed: no connection, no TLS, no HTTP, or a status that says so."""
+
+    kind = "http"
+
+
+class AddressRefused(NodeError):
+    """The guard does not let workflows reach this address."""
+
+
+class Unreachable(NodeError):
+    """There is no such host, or it does not answer."""
 
 
 class OutOfTime(NodeError):

@@ -5,14 +5,12 @@ A webhook's call becomes the item that its body says and the request that expres
 
 from __future__ import annotations
 
-import codecs
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from mechaway_core import jsontext
+from mechaway_core import charsets, jsontext
 from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unsupported
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Item, Items, Request
@@ -140,22 +138,12 @@ def _charset(parameters: str) -> str:
     return "utf-8"
 
 
-# Python knows codecs that are no charsets, and some of them take time that grows with the square of the text.
-_CHARSETS = re.compile(
-    r"utf-8|utf-8-sig|utf-16(-[bl]e)?|utf-32(-[bl]e)?|ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|gbk|gb2312|gb18030|big5|big5hkscs|"
-    r"shift_jis\w*|euc_\w+|iso2022_\w+|johab|tis-620|hz"
-)
-
-
 def _text(body: bytes, charset: str) -> str:
-    try:
-        codec = codecs.lookup(charset)
-    except (LookupError, ValueError):
-        codec = None
-    if codec is None or not _CHARSETS.fullmatch(codec.name):
+    codec = charsets.codec_of(charset)
+    if codec is None:
         raise Malformed(f'the charset "{shorten(charset, 40)}" of the body is not known')
     try:
-        text = body.decode(codec.name)
+        text = body.decode(codec)
         text.encode()
     except UnicodeError:
         raise Malformed(f"the body is not text in {shorten(charset, 40)}") from None

@@ -122,6 +122,7 @@ class Attempts:
         attempt = 0
         while True:
             attempt += 1
+            asked: float | None = None
             self.walk.halt()
             self.record.attempts = max(self.record.attempts, attempt)
             deadline = self.walk.deadline
@@ -137,12 +138,13 @@ class Attempts:
                 raise
             except MechawayError as error:
                 failure = self._failure(error)
+                asked = error.retry_after if isinstance(error, NodeError) else None
             except Exception:
                 log.exception("node %s of workflow %s failed unexpectedly", self.step.id, self.walk.plan.workflow_id)
                 return Failure("internal", f'node "{self.step.id}" failed unexpectedly; the server\'s log says more', self.step.id)
             if attempt >= retry.attempts or not retry.applies_to(failure.kind, failure.status):
                 return failure
-            self._pause(retry.pause(attempt, random.random()))
+            self._pause(retry.pause(attempt, random.random(), asked))
 
     def _pause(self, seconds: float) -> None:
         """Sleep before the next attempt, in short steps so that a cancelled run ends soon."""

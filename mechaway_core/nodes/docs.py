@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -76,11 +76,18 @@ def _kind(hint: Any) -> str:
     if origin in (dict, Mapping):
         return f"object of {_kind(arguments[1])}"
     if hasattr(hint, "__required_keys__"):
-        keys = get_type_hints(hint)
-        optional = hint.__optional_keys__
-        return "object with " + ", ".join(f"`{key}`{'?' if key in optional else ''}" for key in keys)
+        keys = get_type_hints(hint, include_extras=True)  # `__optional_keys__` does not see through annotations that are text
+        return "object with " + ", ".join(_entry(key, kind) for key, kind in keys.items())
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return words.get(hint, "any JSON")
+
+
+def _entry(key: str, kind: Any) -> str:
+    """One key of an object; the value too when it is always the same, as that of `kind`."""
+    optional = "?" if get_origin(kind) is NotRequired else ""
+    inside = get_args(kind)[0] if get_origin(kind) in (NotRequired, Required) else kind
+    fixed = get_args(inside) if get_origin(inside) is Literal else ()
+    return f"`{key}`{optional}" + (f" `{json.dumps(fixed[0])}`" if len(fixed) == 1 else "")
 
 
 def _bound(extra: Any) -> str:

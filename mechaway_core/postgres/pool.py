@@ -7,7 +7,6 @@ with a look whether the server is still there; a dead connection is replaced bef
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import OrderedDict
@@ -15,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from mechaway_core.errors import MechawayError, OutOfTime, Unavailable
+from mechaway_core.errors import MechawayError, OutOfTime, Unavailable, Unreachable
+from mechaway_core.http.guard import Guard
 from mechaway_core.postgres import conninfo as strings
 from mechaway_core.postgres.conninfo import Target
 from mechaway_core.postgres.faults import Late, Lost, connecting
@@ -64,7 +64,7 @@ class Pool:
         self._connect_timeout = min(settings.pg_connect_timeout, strings.connect_timeout(conninfo) or settings.pg_connect_timeout)
         self._reset = _reset_script(settings.pg_timeout)
         self._size = settings.pg_pool
-        self._addresses = addresses or _resolve
+        self._addresses = addresses or Guard(settings).addresses
         self._free = threading.BoundedSemaphore(self._size)
         self._idle: list[Link] = []
         self._lock = threading.Lock()
@@ -153,7 +153,10 @@ class Pool:
     def _reach(self, target: Target, until: float) -> Link:
         """A connection to the first address of a host that takes one."""
         failure: MechawayError = Unavailable("the PostgreSQL server cannot be reached")
-        found = self._addresses(target.host, target.port, until)
+        try:
+            found = self._addresses(target.host, target.port, until)
+        except Unreachable:  # its sentence names the host, and that is a part of a secret
+            raise Unavailable("the host of the connection string has no address") from None
         for number, address in enumerate(found):
             try:
                 return self._open({**target.params, "hostaddr": address}, _share(until, len(found) - number))
@@ -231,12 +234,3 @@ def _share(until: float, ways: int) -> float:
     """When to give up on the first of several ways, so that there is time for the others."""
     now = time.monotonic()
     return now + max(0.0, until - now) / ways
-
-
-def _resolve(host: str, port: int, _deadline: float) -> Sequence[str]:
-    """The addresses of a host, in the order of the system."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except (OSError, UnicodeError):
-        raise Unavailable("the host of the connection string has no address") from None
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

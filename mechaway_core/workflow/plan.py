@@ -39,10 +39,13 @@ class Retry:
             return True
         return any(entry in (kind, status) or (status is not None and entry == f"{status // 100}xx") for entry in self.on)
 
-    def pause(self, attempt: int, chance: float) -> float:
-        """Seconds before attempt `attempt` + 1: exponential, with "full jitter" over its upper half; `chance` is 0…1."""
+    def pause(self, attempt: int, chance: float, asked: float | None = None) -> float:
+        """Seconds before attempt `attempt` + 1: exponential, with "full jitter" over its upper half; `chance` is 0…1.
+
+        `asked` is what the other side said to wait (`Retry-After`): at least that, within `max_delay`.
+        """
         longest = min(self.max_delay, self.delay * self.backoff ** (attempt - 1))
-        return longest * (0.5 + chance / 2)
+        return max(longest * (0.5 + chance / 2), min(asked or 0.0, self.max_delay))
 
 
 @dataclass(frozen=True, slots=True)

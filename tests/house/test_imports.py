@@ -21,15 +21,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workflow",),
     ("nodes",),
     ("rows",),
+    ("http_work",),  # what the node HTTPClient does, apart from its form
     ("expressions",),
     ("record",),
     ("node",),
-    ("http", "postgres"),
+    ("postgres",),
+    ("http",),  # PostgreSQL is reached under its guard
     ("sandbox",),
     ("sqlite",),
     ("ports",),
     ("settings",),
-    ("jsontext", "names", "redact"),
+    ("jsontext", "names", "redact", "charsets"),
     ("errors",),
     ("",),  # the package itself: its version
 )
@@ -80,6 +82,8 @@ def test_frameworks_are_only_known_where_they_serve(path: Path) -> None:
         "lupa": {"sandbox"},
         "httpx": {"http"},
         "httpcore": {"http"},
+        "brotli": {"http"},
+        "certifi": {"http"},
         "psycopg": {"postgres"},
         "psycopg_pool": {"postgres"},
         "cryptography": {"vault", "local"},
