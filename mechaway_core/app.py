@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from mechaway_core import triggers
-from mechaway_core.access import Door, Secrets
+from mechaway_core.access import Door
 from mechaway_core.access.deliveries import WINDOW, Claim
 from mechaway_core.access.keys import ProjectKey
 from mechaway_core.access.webhook import Lock
@@ -18,7 +18,7 @@ from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, N
 from mechaway_core.http import Http
 from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
-from mechaway_core.ports import Clock, Files, Projects, Store, Tables
+from mechaway_core.ports import Clock, Files, KeyRing, Projects, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
@@ -26,6 +26,7 @@ from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
 from mechaway_core.storage import Entry, Workflows, summary
+from mechaway_core.vault import SecretInfo, Vault
 from mechaway_core.workflow import Plan, Step
 
 DEFAULT_PROJECT = "default"
@@ -64,41 +65,42 @@ class App:
         tables: Tables,
         projects: Projects,
         files: Files,
+        keyring: KeyRing,
         clock: Clock,
         sandbox: Sandbox,
-        secrets: Secrets | None = None,
     ) -> None:
         self.settings = settings
         self.projects = projects
         self.sandbox = sandbox
+        self.vault = Vault(store, keyring, clock)
         self._tables = tables
         self._workflows = Workflows(store, clock)
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
-        self._postgres = Postgres(settings)
+        self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
-        self._engine = Engine(World(settings, sandbox, tables, clock, self._http, self._postgres, files))
-        self.door = Door(settings, store, clock, secrets)
+        self._engine = Engine(World(settings, sandbox, tables, clock, self.vault, self._http, self._postgres, files))
+        self.door = Door(settings, store, clock, self.vault)
         self._running: dict[str, Run] = {}
 
     # -- workflows
 
-    def validate(self, raw: Any, workflow_id: str | None = None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    def validate(self, raw: Any, project: str = DEFAULT_PROJECT) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Errors and warnings of a document, without saving it."""
-        checked = _check(raw, self.sandbox, self.settings, workflow_id)
-        return checked.errors, checked.warnings
+        checked = _check(raw, self.sandbox, self.settings, None)
+        return checked.errors, self._warnings(project, checked)
 
     def create(self, project: str, raw: Any) -> Saved:
         """Check a document and save it as a new workflow. Raises `Invalid` with all problems, `Conflict`."""
         self._need(project)
         checked = self._checked(raw)
-        return Saved(self._workflows.create(project, checked.document), checked.warnings)
+        return Saved(self._workflows.create(project, checked.document), self._warnings(project, checked))
 
     def update(self, project: str, workflow_id: str, raw: Any, if_match: Collection[str] | None = None) -> Saved:
         """Check a document and save it as the new version of a workflow. Raises `Invalid`, `NotFound`, `Stale`."""
         self._workflows.get(project, workflow_id)
         checked = self._checked(raw, workflow_id)
-        return Saved(self._workflows.update(project, checked.document, if_match), checked.warnings)
+        return Saved(self._workflows.update(project, checked.document, if_match), self._warnings(project, checked))
 
     def put(self, project: str, raw: Any) -> Saved | None:
         """Create or update a workflow under the id in the document; None when it is saved as it is already."""
@@ -106,10 +108,10 @@ class App:
         try:
             current = self._workflows.get(project, checked.document["id"])
         except NotFound:
-            return Saved(self._workflows.create(project, checked.document), checked.warnings)
+            return Saved(self._workflows.create(project, checked.document), self._warnings(project, checked))
         if current.document == checked.document:
             return None
-        return Saved(self._workflows.update(project, checked.document), checked.warnings)
+        return Saved(self._workflows.update(project, checked.document), self._warnings(project, checked))
 
     def get(self, project: str, workflow_id: str) -> Entry:
         """The current version of a workflow. Raises `NotFound`."""
@@ -279,6 +281,36 @@ class App:
             raise NotFound(f'there is no table "{table}"')
         return page
 
+    # -- secrets
+
+    def put_secret(self, project: str, name: str, value: str) -> SecretInfo:
+        """Keep a secret, or change it; version 1 says that it is new. Raises `Invalid`, `TooLarge`, `NotFound`, `Locked`."""
+        self._need(project)
+        return self.vault.put(project, name, value)
+
+    def secrets(self, project: str, after: str = "", limit: int = 100) -> list[SecretInfo]:
+        """What may be known about the secrets behind the name `after`, in the order of their names."""
+        self._need(project)
+        return self.vault.find(project, after, limit)
+
+    def secret(self, project: str, name: str) -> SecretInfo:
+        """What may be known about a secret: never its value. Raises `Invalid`, `NotFound`."""
+        self._need(project)
+        return self.vault.info(project, name)
+
+    def delete_secret(self, project: str, name: str) -> None:
+        """Forget a secret. Raises `Invalid`, `NotFound`."""
+        self._need(project)
+        self.vault.delete(project, name)
+
+    def rewrap_secrets(self) -> int:
+        """Lock the data keys of all projects with the master key that locks now; how many were locked with another."""
+        count = 0
+        for slug in self.projects.list():
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                count += self.vault.rewrap(slug)
+        return count
+
     # -- projects
 
     def create_project(self, slug: str) -> None:
@@ -313,14 +345,26 @@ class App:
 
     def close(self) -> None:
         """End threads and Lua processes. Runs must be over."""
-        self.sandbox.close()  # first: scripts that still run end with it, and helpers of the engine with them
-        self._engine.close()
+        self.sandbox.close()  # first: scripts that still run, and calls that wait, end with it, and helpers of the engine with them
         self._http.close()
+        self._engine.close()
         self._postgres.close()
 
     def _need(self, project: str) -> None:
         if not self.projects.exists(project):
             raise _no_project(project)
+
+    def _warnings(self, project: str, checked: Any) -> tuple[Problem, ...]:
+        """What there is to warn of, secrets that are not in the vault yet included."""
+        if not checked.secrets or not self.projects.exists(project):
+            return checked.warnings  # type: ignore[no-any-return]
+        missing = set(self.vault.missing(project, [name for name, _, _ in checked.secrets]))
+        absent = (
+            Problem(pointer, f'there is no secret "{name}" yet; runs fail until it is kept', node)
+            for name, pointer, node in checked.secrets
+            if name in missing
+        )
+        return (*checked.warnings, *absent)
 
     def _checked(self, raw: Any, workflow_id: str | None = None) -> Any:
         checked = _check(raw, self.sandbox, self.settings, workflow_id)
@@ -333,7 +377,7 @@ class App:
 
 
 def node_types() -> list[dict[str, Any]]:
-    """Every node type: name, group, help, exits, whether it starts runs, what inputs mean to it, and the JSON Schema of its params."""
+    """Every node type: name, group, help, exits, whether it starts runs, what inputs and secrets mean to it, the schema of its params."""
     from mechaway_core.workflow.shape import params_model  # pydantic, only when somebody asks
 
     return [
@@ -343,6 +387,7 @@ def node_types() -> list[dict[str, Any]]:
             "trigger": node_type.trigger,
             "exits": [*node_type.exits, "error"],
             "inputs": node_type.uses_inputs or None,
+            "secrets": node_type.uses_secrets or None,
             "docs": _docs(node_type),
             "params": params_model(node_type).model_json_schema(),
         }

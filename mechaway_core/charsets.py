@@ -15,6 +15,15 @@ _CHARSETS = re.compile(
 )
 
 
+def codec_of(charset: str) -> str | None:
+    """The name of Python's codec for a charset; None when it is not known or no charset."""
+    try:
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        return None
+    return name if _CHARSETS.fullmatch(name) else None
+
+
 def charset_of(parameters: str) -> str:
     """The charset among the parameters of a content type, UTF-8 when none is named."""
     for parameter in parameters.split(";"):
@@ -26,14 +35,11 @@ def charset_of(parameters: str) -> str:
 
 def decode(raw: bytes, charset: str, what: str) -> str:
     """Bytes as text. `what` is what they are, for the message. Raises `Malformed`."""
-    try:
-        codec = codecs.lookup(charset)
-    except (LookupError, ValueError):
-        codec = None
-    if codec is None or not _CHARSETS.fullmatch(codec.name):
+    codec = codec_of(charset)
+    if codec is None:
         raise Malformed(f'the charset "{shorten(charset, 40)}" of {what} is not known')
     try:
-        text = raw.decode(codec.name)
+        text = raw.decode(codec)
         text.encode()
     except UnicodeError:
         raise Malformed(f"{what} is not text in {shorten(charset, 40)}") from None

@@ -1,14 +1,15 @@
-"""The command line: `mechaway dev | run | check | key | settings`. Texts here teach; `--json` is for programs."""
+"""The command line: `mechaway dev | run | check | secret | key | settings`. Texts here teach; `--json` is for programs."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import textwrap
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -47,9 +48,11 @@ def _dev(arguments: argparse.Namespace) -> int:
         host=arguments.host, port=arguments.port, data_dir=arguments.data_dir, workers=arguments.workers, api_token=None
     )
     from mechaway_core.local import server, workers
+    from mechaway_core.local.keyring import given_keys
     from mechaway_core.local.logs import set_up
 
     set_up()
+    given_keys(settings)  # a key that cannot be used is told now, not by the first run that needs it
     sock = server.bind(settings)
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -124,10 +127,12 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from mechaway_core.local import build
+    from mechaway_core.local.logs import set_up
     from mechaway_core.local.watch import read_workflow
     from mechaway_core.workflow import compile_plan
     from mechaway_core.workflow.check import check
 
+    set_up()
     settings = Settings.load(data_dir=arguments.data_dir)
     app = build(settings)
     try:
@@ -240,6 +245,82 @@ def _print_keys(app: App, arguments: argparse.Namespace) -> None:
         print(f"{key.id}  {', '.join(key.scopes):<28} {key.expires or 'never expires':<21} {key.name}")
 
 
+# -- mechaway secret
+
+
+def _secret_set(arguments: argparse.Namespace) -> int:
+    value = _value_of_secret(arguments.name)
+    with _app(arguments) as app:
+        kept = app.put_secret(arguments.project, arguments.name, value)
+    print(f'secret "{kept.name}" {"kept" if kept.version == 1 else f"changed (version {kept.version})"}')
+    return 0
+
+
+def _value_of_secret(name: str) -> str:
+    """The value from a prompt without echo, or from standard input with one line break at its end left out."""
+    if sys.stdin.isatty():
+        import getpass
+
+        return getpass.getpass(f"Value of {name} (not shown): ")
+    raw = sys.stdin.buffer.read(1_000_000)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise Malformed("standard input is not text in UTF-8") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _secret_list(arguments: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = []
+    with _app(arguments) as app:
+        while page := app.secrets(arguments.project, found[-1]["name"] if found else ""):
+            found.extend(one.as_json() for one in page)
+    if arguments.json:
+        _print_json(found)
+        return 0
+    width = max((len(one["name"]) for one in found), default=0)
+    for one in found:
+        print(f"{one['name']:<{width}}  version {one['version']}  changed {one['updated_at']}")
+    return 0
+
+
+def _secret_rm(arguments: argparse.Namespace) -> int:
+    with _app(arguments) as app:
+        app.delete_secret(arguments.project, arguments.name)
+    print(f'secret "{arguments.name}" deleted')
+    return 0
+
+
+def _secret_rotate(arguments: argparse.Namespace) -> int:
+    from mechaway_core.local.keyring import LocalKeyRing, rotate
+
+    keyring = LocalKeyRing(Settings.load(data_dir=arguments.data_dir))
+    with _app(arguments) as app:
+        count = rotate(keyring, app.rewrap_secrets)
+    locked = f"the keys of {count} project{'' if count == 1 else 's'} are locked with"
+    given = keyring.from_settings
+    if not given:
+        print(f"{locked} a new master key; {keyring.file.path} holds that one only")
+    elif len(given) == 1:
+        print(f"{locked} the only key in MECHAWAY_MASTER_KEY; to change it, put a new one in front: MECHAWAY_MASTER_KEY=NEW,OLD")
+    else:
+        print(f"{locked} the first key in MECHAWAY_MASTER_KEY ({given[0].fingerprint}); the others may go now")
+    return 0
+
+
+@contextlib.contextmanager
+def _app(arguments: argparse.Namespace) -> Iterator[App]:
+    from mechaway_core.local import build
+    from mechaway_core.local.logs import set_up
+
+    set_up()
+    app = build(Settings.load(data_dir=arguments.data_dir))
+    try:
+        yield app
+    finally:
+        app.close()
+
+
 # -- mechaway settings
 
 
@@ -300,6 +381,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.set_defaults(command=_check)
 
+    _add_secret(commands)
     _add_key(commands)
     settings = commands.add_parser("settings", help="print every setting, its value and what it does")
     settings.add_argument("--json", action="store_true", help="print them as JSON")
@@ -324,6 +406,26 @@ def _add_key(commands: Any) -> None:
     key.set_defaults(command=_key)
 
 
+def _add_secret(commands: Any) -> None:
+    secret = commands.add_parser("secret", help="keep, list and delete secrets of a project", description=_KEEP, formatter_class=_Raw)
+    verbs = secret.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for verb, command, about in (
+        ("set", _secret_set, "keep a secret or change it; its value comes from standard input or a prompt"),
+        ("list", _secret_list, "list the names of secrets, their versions and times"),
+        ("rm", _secret_rm, "delete a secret"),
+        ("rotate", _secret_rotate, "lock the keys of all projects with a new master key"),
+    ):
+        parser = verbs.add_parser(verb, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        if verb in ("set", "rm"):
+            parser.add_argument("name", metavar="NAME", help="letters, digits and '_'")
+        if verb == "list":
+            parser.add_argument("--json", action="store_true", help="print them as JSON")
+        if verb != "rotate":
+            parser.add_argument("--project", default="default", help="project that the secret belongs to (default: default)")
+        parser.add_argument("--data-dir", type=Path, help="folder for projects and their tables (default data)")
+        parser.set_defaults(command=command)
+
+
 _Raw = argparse.RawDescriptionHelpFormatter
 
 _DEV = """Run the server on this machine. It needs nothing but the folder it keeps its data in.
@@ -344,6 +446,14 @@ _KEY = """Make, list and revoke keys of projects, in the data folder of this mac
   mechaway key create "build robot" --project shop --scope read --scope run
   mechaway key list --project shop
   mechaway key rm 0123456789abcdef --project shop
+"""
+
+_KEEP = """Keep, list and delete the secrets of a project. A value comes from standard input (one line break at its end is left out)
+or from a prompt, never from an argument: other people on this machine can see those.
+
+  mechaway secret set DATABASE_URL
+  mechaway secret set STRIPE_KEY --project shop < key.txt
+  mechaway secret list
 """
 
 _CHECK = """Tell everything that is wrong with workflow files, as saving them would. Exits with 1 when something is.

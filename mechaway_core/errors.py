@@ -17,9 +17,14 @@
     ├── TooSlow                   what was to come did not come in time
     ├── Unsupported               a kind of content that nobody here reads
     ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
+    │   └── Locked                the vault cannot be opened: another master key, or what it holds was changed
     └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
         ├── ScriptError           a Lua script or expression failed
         ├── QueryError            the database refused or stopped a statement
+        ├── SecretMissing         a secret that is needed is not in the vault
+        ├── HttpError             an HTTP call failed, or its answer says so
+        ├── AddressRefused        the guard does not let workflows reach this address
+        ├── Unreachable           there is no such host, or it does not answer
         └── OutOfTime             it took longer than its timeout allows
 
 `web/` turns these into statuses; nobody else answers in HTTP. A run that failed is not an exception: it is a record.
@@ -142,17 +147,23 @@ class Unavailable(MechawayError):
     """It cannot be done now; the same call may succeed later. Nothing was changed."""
 
 
+class Locked(Unavailable):
+    """The vault, or a secret in it, cannot be opened with the master key that is there."""
+
+
 class NodeError(MechawayError):
     """A node could not do its work.
 
-    `kind` is what `retry.on` can name ("error", "timeout", "script", "query"); `status` an HTTP status when there was one.
+    `kind` is what `retry.on` can name ("error", "timeout", "script", "query", "http"); `status` an HTTP status when there was one;
+    `retry_after` the seconds that the other side asked to wait before another attempt.
     """
 
     kind = "error"
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
 
 
 class ScriptError(NodeError):
@@ -165,6 +176,30 @@ class QueryError(NodeError):
     """A statement was refused, stopped or failed."""
 
     kind = "query"
+
+
+class SecretMissing(NodeError):
+    """Secrets that are needed are not in the vault; `names` are theirs."""
+
+    kind = "secret"
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+class HttpError(NodeError):
+    """An HTTP call failed: no connection, no TLS, no HTTP, or a status that says so."""
+
+    kind = "http"
+
+
+class AddressRefused(NodeError):
+    """The guard does not let workflows reach this address."""
+
+
+class Unreachable(NodeError):
+    """There is no such host, or it does not answer."""
 
 
 class OutOfTime(NodeError):

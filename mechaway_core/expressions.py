@@ -18,7 +18,7 @@ import orjson
 
 from mechaway_core import jsontext
 from mechaway_core.errors import Malformed, ScriptError
-from mechaway_core.names import did_you_mean, shorten
+from mechaway_core.names import SECRET, did_you_mean, secret_name, shorten
 from mechaway_core.node import Item, Items, Request, RunInfo
 from mechaway_core.sandbox import Chunk, LuaExpression
 from mechaway_core.sandbox.sandbox import NAMES
@@ -126,7 +126,7 @@ def _path(root: str, rest: str, text: str) -> Path:
         raise Malformed(f"${root} is not known{did_you_mean(root, ROOTS).replace(chr(34), '') or f'; known are {_known_roots()}'}")
     parts = tuple(_parts(rest))
     if root == "secret":
-        raise Malformed("$secret is only allowed in `secrets` and in params that take a secret, and this version keeps no secrets yet")
+        raise Malformed("$secret may only stand in `secrets` of a node, or as the whole of a param that takes a secret: $secret.NAME")
     if root == "run" and parts and parts[0] not in RUN_FIELDS:
         raise Malformed(f"{shorten(text)} is not known; a run has {', '.join('$run.' + name for name in RUN_FIELDS)}")
     if root == "node" and not (parts and isinstance(parts[0], str)):
@@ -260,15 +260,7 @@ def _closing(text: str, at: int) -> int:
 
 def templates_in(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
     """Every string inside a template param that holds an expression, as (pointer below the param, text)."""
-    if isinstance(value, str):
-        if "{{" in value:
-            yield pointer, value
-    elif isinstance(value, list):
-        for number, child in enumerate(value):
-            yield from templates_in(child, f"{pointer}/{number}")
-    elif isinstance(value, dict):
-        for key, child in value.items():
-            yield from templates_in(child, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+    return ((below, text) for below, text in texts_in(value, pointer) if "{{" in text and not isinstance(text, SecretText))
 
 
 def as_text(value: Any) -> str:
@@ -276,6 +268,63 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else orjson.dumps(value).decode()
+
+
+# -- secrets ------------------------------------------------------------------------------------------------------------------
+
+
+class SecretRef(str):
+    """`$secret.NAME` as the document has it, in a place that takes a secret. A text of an item is never one, whatever it says."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the secret."""
+        return self[len(SECRET) :]
+
+
+class SecretText(str):
+    """The value of a secret. It is never taken for a template, and its repr does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[secret]'"
+
+
+def texts_in(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+    """Every string in a value, however deep, as (pointer below it, text)."""
+    if isinstance(value, str):
+        yield pointer, value
+    elif isinstance(value, list):
+        for number, child in enumerate(value):
+            yield from texts_in(child, f"{pointer}/{number}")
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield from texts_in(child, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+
+
+def with_refs(value: Any) -> Any:
+    """A param that takes secrets, each `$secret.NAME` in it marked as one of the document's own."""
+    if isinstance(value, str):
+        return SecretRef(value) if secret_name(value) is not None else value
+    if isinstance(value, list):
+        return [with_refs(child) for child in value]
+    if isinstance(value, dict):
+        return {key: with_refs(child) for key, child in value.items()}
+    return value
+
+
+def revealed(value: Any, values: Mapping[str, str]) -> Any:
+    """A param of a plan with every `$secret.NAME` of the document replaced by its value."""
+    if isinstance(value, SecretRef):
+        return SecretText(values[value.name])
+    if isinstance(value, list):
+        return [revealed(child, values) for child in value]
+    if isinstance(value, dict):
+        return {key: revealed(child, values) for key, child in value.items()}
+    return value
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------------------
@@ -374,7 +423,7 @@ def _fill(one: Template, values: Iterator[Any]) -> Any:
 
 def _replace(value: Any, rendered: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
-        return rendered.get(value, value)
+        return value if isinstance(value, SecretText) else rendered.get(value, value)
     if isinstance(value, list):
         return [_replace(child, rendered) for child in value]
     if isinstance(value, dict):

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}", re.ASCII)
 
@@ -13,12 +14,30 @@ ANY_BYTES = "application/octet-stream"
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]++/[\w!#$&^.+-]++(?:[ \t]*+;[\t\x20-\x7e]*+)?", re.ASCII)
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+SECRET = "$secret."  # noqa: S105 - how a secret is named, not one
+
+NAME_RULE = "starts with a letter or '_' and goes on with letters, digits and '_', 128 at most"
 ID_RULE = "starts with a letter or digit and goes on with letters, digits, '_', '.' or '-', 128 at most"
 
 
 def is_id(text: str) -> bool:
     """Whether a text can be the id of a workflow or node."""
     return _ID.fullmatch(text) is not None
+
+
+def is_secret_name(text: str) -> bool:
+    """Whether a text can be the name of a secret."""
+    return _NAME.fullmatch(text) is not None
+
+
+def secret_name(text: Any) -> str | None:
+    """The name in `$secret.NAME`; None when the value is anything else."""
+    if not isinstance(text, str) or not text.startswith(SECRET):
+        return None
+    name = text[len(SECRET) :]
+    return name if is_secret_name(name) else None
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -52,3 +71,19 @@ def media_type(text: str) -> str:
     """A content type as somebody sent it (RFC 9110, section 8.3), or `application/octet-stream` when it is none."""
     text = text.strip()
     return text if len(text) <= 255 and _MEDIA_TYPE.fullmatch(text) else ANY_BYTES
+
+
+def distinct(names: list[str]) -> list[str]:
+    """Names of columns, each once: `id`, `id_2`, …"""
+    if len(set(names)) == len(names):
+        return names
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        unique, number = name, 1
+        while unique in taken or (number > 1 and unique in names):
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique)
+        result.append(unique)
+    return result

@@ -206,6 +206,8 @@ class Node:
     exits: ClassVar[tuple[str, ...]] = (MAIN,)
     waits: ClassVar[bool] = True  # whether it may wait for something outside Python; if so, branches of a run go on beside it
     uses_inputs: ClassVar[str] = ""  # what the values of `inputs` mean to this node; empty: it takes none
+    uses_secrets: ClassVar[str] = ""  # what the entries of `secrets` mean to this node; empty: it takes none
+    needs_secrets: ClassVar[int] = 0  # how many entries of `secrets` it takes, no more and no less; 0: one or more
     abstract: ClassVar[bool] = True
 
     def __init_subclass__(cls, abstract: bool = False) -> None:

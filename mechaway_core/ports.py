@@ -225,11 +225,23 @@ class Schedules(Protocol):
 
 
 class KeyRing(Protocol):
-    """Wraps the data key of a project so that only this installation can open it."""
+    """Wraps the data key of a project so that only this installation can open it.
 
-    def wrap(self, project: str, key: bytes) -> bytes: ...
+    Keys are 32 bytes. Raises `Locked` when the master key is missing, another one, or unfit, or when what was wrapped was changed
+    or belongs to another project.
+    """
 
-    def unwrap(self, project: str, wrapped: bytes) -> bytes: ...
+    def wrap(self, project: str, key: bytes) -> bytes:
+        """The key, locked with the master key that wraps now."""
+        ...
+
+    def unwrap(self, project: str, wrapped: bytes) -> bytes:
+        """The key that was wrapped for this project."""
+        ...
+
+    def is_current(self, wrapped: bytes) -> bool:
+        """Whether this was wrapped with the master key that wraps now; if not, it is to be wrapped again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

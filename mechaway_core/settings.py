@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from mechaway_core.errors import Invalid
 
@@ -43,6 +45,12 @@ class Settings:
         least=0,
         most=60,
     )
+    master_key: str = setting(
+        "Key that locks the vault: 32 bytes in base64 or hex. Several separated by commas: the first locks, all unlock. "
+        "Empty: the file master.key in the data folder, made when first needed.",
+        "",
+        secret=True,
+    )
     grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
@@ -75,6 +83,25 @@ class Settings:
     lua_timeout_max: float = setting("The most a node may ask for with timeout.", 60.0, least=0.001, most=3600)
     lua_workers: int = setting("Lua processes of one server process; 0: one per CPU, at least 2. One more stands by.", 0, least=0, most=256)
 
+    http_timeout: float = setting("Seconds one HTTP request may take when the node does not say (timeout).", 30.0, least=0.001, most=86400)
+    http_max_mb: float = setting(
+        "Largest answer that HTTPClient reads into items, all pages of it together, in MB; files have MAX_FILE_MB.",
+        10.0,
+        least=0.001,
+        most=1024,
+    )
+    http_private: Literal["allow", "refuse"] = setting(
+        "Whether workflows may connect to this machine and to private networks. Link-local and metadata addresses are always refused.",
+        "allow",
+    )
+    http_allow: str = setting("Hosts, host:port and networks to allow when private ones are refused, separated by commas.", "")
+    http_refuse: str = setting(
+        "Hosts, host:port and networks never to connect to, separated by commas; the runtime and credentials endpoints of AWS Lambda "
+        "are added by themselves.",
+        "",
+    )
+    http_ca_file: str = setting("File of certificates (PEM) to trust besides those of the system.", "")
+
     sync: Literal["full", "normal"] = setting(
         "full: what was answered survives loss of power. normal: it survives a crash of Mechaway, and is faster.", "full"
     )
@@ -83,6 +110,10 @@ class Settings:
     sql_max_rows: int = setting("Rows one SQL statement may return.", 10_000, least=1, most=10_000_000)
     sql_max_mb: float = setting("Size of what one SQL statement may return, and of its largest value, in MB.", 16.0, least=0.001, most=1024)
     tables_max_mb: int = setting("Largest size of the tables of one project, in MB.", 1024, least=1, most=1_000_000)
+
+    pg_timeout: float = setting("Seconds one statement of PostgreSQL nodes may take.", 30.0, least=0.001, most=86400)
+    pg_connect_timeout: float = setting("Seconds connecting to a PostgreSQL server may take.", 10.0, least=0.001, most=600)
+    pg_pool: int = setting("Connections one process keeps for each connection string of PostgreSQL nodes.", 4, least=1, most=1000)
 
     max_plans: int = setting("Compiled workflows one process keeps.", 1000, least=1, most=1_000_000)
     max_open_projects: int = setting("Projects whose databases one process keeps open.", 64, least=1, most=10_000)
@@ -111,7 +142,8 @@ class Settings:
                 wrong.append(f"{source} {error}")
         if wrong:
             raise Invalid("; ".join(wrong))
-        return cls(**values)
+        refused = [*filter(None, values.get("http_refuse", "").split(",")), *_runtime_endpoints(environ)]
+        return cls(**values | ({"http_refuse": ",".join(dict.fromkeys(refused))} if refused else {}))
 
     def child_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """An environment from which `load` reads these very settings again; for worker processes."""
@@ -158,6 +190,17 @@ def user_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return os.cpu_count() or 1
+
+
+def _runtime_endpoints(environ: Mapping[str, str]) -> Iterator[str]:
+    """Where AWS Lambda and containers on AWS have what runs code and gives out credentials, as `host:port`; often on loopback."""
+    runtime = environ.get("AWS_LAMBDA_RUNTIME_API", "")
+    if runtime:
+        yield runtime
+    with contextlib.suppress(ValueError):
+        credentials = urlsplit(environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""))
+        if credentials.hostname:
+            yield credentials.netloc.rpartition("@")[2]
 
 
 def _parse(raw: str, kind: Any, declared: Field[Any]) -> Any:

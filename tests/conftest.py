@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from mechaway_core.local import build
 from mechaway_core.node import Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.settings import Settings
+from tests import postgres
+
+_databases = count(1)
 
 MakeApp = Callable[..., App]
 
@@ -47,3 +51,25 @@ def add_node_type(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Node]], Non
         monkeypatch.setitem(catalogue(), node_type.__name__, node_type)
 
     return add
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server for all tests of this process."""
+    started = postgres.Server.start()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def database(server: postgres.Server) -> Iterator[str]:
+    """The connection string of a fresh database."""
+    name = f"db{next(_databases)}"
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which PostgreSQL it was."""
+    for line in postgres.used():
+        terminalreporter.write_line(f"PostgreSQL of these tests: {line}")

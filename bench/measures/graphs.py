@@ -17,12 +17,15 @@ from mechaway_core.http import Http
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.files import LocalFiles
+from mechaway_core.local.keyring import LocalKeyRing
+from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.node import Context, Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.postgres import Postgres
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
+from mechaway_core.vault import Vault
 from mechaway_core.workflow import Plan, compile_plan
 
 SHORT, LONG, LUA, WIDE = 10, 1000, 100, 32
@@ -43,7 +46,9 @@ def measure(bench: Bench) -> Iterator[Row]:
     settings = Settings(data_dir=bench.folder / "data")
     sandbox = make_sandbox(settings)
     files = ProjectFiles(settings)
-    engine = Engine(World(settings, sandbox, LocalTables(files), LocalClock(), Http(settings), Postgres(settings), LocalFiles(files)))
+    clock = LocalClock()
+    vault = Vault(LocalStore(files), LocalKeyRing(settings), clock)
+    engine = Engine(World(settings, sandbox, LocalTables(files), clock, vault, Http(settings), Postgres(settings), LocalFiles(files)))
     catalogue()["Pass"] = Pass
     try:
         with closing(sandbox), closing(engine):

@@ -19,6 +19,7 @@ from mechaway_core.errors import Conflict, Stale
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.files import LocalFiles
+from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Expect, Stored, Unchanged
@@ -106,6 +107,7 @@ def _without_disk(bench: Bench) -> Iterator[Row]:
         tables=LocalTables(files),
         projects=LocalProjects(files),
         files=LocalFiles(files),
+        keyring=LocalKeyRing(settings),
         clock=clock,
         sandbox=sandbox,
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mechaway_core.errors import Forbidden, Malformed, Refused, Unauthorized
-from mechaway_core.names import did_you_mean, shorten
+from mechaway_core.names import did_you_mean, secret_name, shorten
 
 Headers = Sequence[tuple[bytes, bytes]]
 Values = Mapping[str, str]
@@ -24,7 +24,6 @@ Values = Mapping[str, str]
 KINDS = ("none", "bearer", "basic", "header", "hmac")
 MOST_SECRETS = 10  # of one lock
 
-_SECRET = re.compile(r"\$secret\.([A-Za-z_][A-Za-z0-9_\-]*)", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}", re.ASCII)  # RFC 9110, section 5.6.2
 
 
@@ -242,12 +241,6 @@ def header_problems(auth: Mapping[str, Any], name: str) -> Iterator[tuple[str, s
 def _user_problems(user: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(user, str) or not user or (secret_name(user) is None and (":" in user or not user.isprintable())):
         yield "username", 'username must be a text without ":" or $secret.NAME'
-
-
-def secret_name(value: Any) -> str | None:
-    """NAME of `$secret.NAME`; None for anything else."""
-    found = _SECRET.fullmatch(value.strip()) if isinstance(value, str) else None
-    return found[1] if found else None
 
 
 def secret_names(value: Any) -> tuple[str, ...]:

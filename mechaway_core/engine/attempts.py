@@ -41,7 +41,8 @@ class Attempts:
         return exits if self.step.outputs is None else self._shaped(exits, self.step.outputs)
 
     def _whole(self, items: Items) -> Exits:
-        answer = self._try(lambda context: self.step.node.run(items, context))
+        clean = self.walk.secrets.clean
+        answer = self._try(lambda context: clean(self.step.node.run(items, context)))
         if isinstance(answer, Failure):
             return self._on_error([answer], [self._error_item(answer, "items", items)], [], True)
         return answer if isinstance(answer, dict) else {MAIN: answer}
@@ -57,7 +58,7 @@ class Attempts:
                 return self._on_error([values], [self._error_item(values, "item", item) for item in items], [], True)
             pins = values
         for item, inputs in zip(items, pins, strict=True):
-            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(_item_job(node, item, inputs))
+            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(self._item_job(node, item, inputs))
             if isinstance(answer, Failure):
                 shown = self._error_item(answer, "item", item)
                 failures.append(answer)
@@ -121,6 +122,7 @@ class Attempts:
         attempt = 0
         while True:
             attempt += 1
+            asked: float | None = None
             self.walk.halt()
             self.record.attempts = max(self.record.attempts, attempt)
             deadline = self.walk.deadline
@@ -136,12 +138,13 @@ class Attempts:
                 raise
             except MechawayError as error:
                 failure = self._failure(error)
+                asked = error.retry_after if isinstance(error, NodeError) else None
             except Exception:
                 log.exception("node %s of workflow %s failed unexpectedly", self.step.id, self.walk.plan.workflow_id)
                 return Failure("internal", f'node "{self.step.id}" failed unexpectedly; the server\'s log says more', self.step.id)
             if attempt >= retry.attempts or not retry.applies_to(failure.kind, failure.status):
                 return failure
-            self._pause(retry.pause(attempt, random.random()))
+            self._pause(retry.pause(attempt, random.random(), asked))
 
     def _pause(self, seconds: float) -> None:
         """Sleep before the next attempt, in short steps so that a cancelled run ends soon."""
@@ -156,8 +159,8 @@ class Attempts:
     def _failure(self, error: MechawayError) -> Failure:
         kind = error.kind if isinstance(error, NodeError) else "unavailable" if isinstance(error, Unavailable) else "error"
         status = error.status if isinstance(error, NodeError) else None
-        return Failure(kind, f'node "{self.step.id}": {error}', self.step.id, status)
+        return Failure(kind, f'node "{self.step.id}": {self.walk.secrets.message(str(error))}', self.step.id, status)
 
-
-def _item_job(node: ItemNode, item: Item, inputs: list[Any]) -> Callable[[NodeContext], Items]:
-    return lambda context: node.run_item(item, inputs, context)
+    def _item_job(self, node: ItemNode, item: Item, inputs: list[Any]) -> Callable[[NodeContext], Items]:
+        clean = self.walk.secrets.clean
+        return lambda context: clean(node.run_item(item, inputs, context))

@@ -72,6 +72,8 @@ class NodeContext:
     def evaluate(self, needed: Sequence[LuaExpression], rows: Sequence[Sequence[Sequence[Any]]]) -> list[list[Any] | ScriptError]:
         """Lua expressions for all rows of arguments, in the sandbox."""
         engine = self._walk.engine
+        if self._step.needs:  # whatever a node renders, Lua sees no secret
+            rows = self._walk.secrets.clean(rows)
         return engine.world.sandbox.evaluate(needed, rows, engine.lua_limits(None, None), deadline=self.deadline)
 
     def render(self, template: Any, item: Item) -> Any:
@@ -83,6 +85,8 @@ class NodeContext:
         if request is not None:
             context |= {"query": request.query, "headers": request.headers, "path": request.path}
         limits = engine.lua_limits(memory_mb, timeout)
+        if self._step.needs:
+            script, items = self._walk.secrets.clean(script), self._walk.secrets.clean(items)
         try:
             outcome = engine.world.sandbox.run(script, items, context, limits, deadline=self.deadline)
         except ScriptFailed as error:
@@ -97,13 +101,13 @@ class NodeContext:
 
     @property
     def secrets(self) -> Sequence[str]:
-        raise NotImplementedError
+        return tuple([self._walk.secrets.get(name) for name in self._step.secrets])
 
     def reveal(self, value: Any) -> Any:
-        raise NotImplementedError
+        return self._walk.secrets.reveal(value)
 
     def hide(self, value: str) -> None:
-        raise NotImplementedError
+        self._walk.secrets.hide(value)
 
     @property
     def http(self) -> Http:
@@ -125,10 +129,10 @@ class NodeContext:
 
     def log(self, line: str) -> None:
         if len(self._record.log) < MAX_LOG_LINES:
-            self._record.log.append(line)
+            self._record.log.append(self._walk.secrets.message(line))
 
     def respond(self, response: Response) -> None:
-        self._walk.responses[self._step.index] = response
+        self._walk.responses[self._step.index] = self._walk.secrets.response(response)
 
 
 class RunFiles:

@@ -49,7 +49,8 @@ class Engine:
         walk = Walk(self, plan, plan.start(start), run, items, self.world.clock.monotonic() + limit, limit)
         run.status = "running"
         try:
-            walk.go(None if walk.start.chain else self._helpers)
+            if not walk.start.secrets or walk.unlock():
+                walk.go(None if walk.start.chain else self._helpers)
         except Exception:  # a mistake of ours; the caller still gets an answer and the log says the rest
             log.exception("run %s of workflow %s ended by a mistake in the engine", run.info.id, plan.workflow_id)
             run.failure = Failure("internal", "the engine failed unexpectedly; the server's log says more")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from mechaway_core.engine.attempts import Attempts
 from mechaway_core.engine.branches import SideBySide
+from mechaway_core.engine.secrets import RunSecrets
 from mechaway_core.engine.stops import Halt, NodeFailed
+from mechaway_core.errors import MechawayError, SecretMissing
 from mechaway_core.node import MAIN, Exits, Items, Response
 from mechaway_core.record import Failure, NodeRun, Run
 from mechaway_core.workflow import Plan, Start, Step
@@ -25,7 +27,7 @@ class Walk:
     """One walk of one run."""
 
     __slots__ = (
-        "_failed_at", "_lock", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "start",
+        "_failed_at", "_lock", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "secrets", "start",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, plan: Plan, start: Start, run: Run, items: Items, deadline: float, limit: float) -> None:
@@ -39,8 +41,26 @@ class Walk:
         self.outputs: dict[int, Exits] = {}  # of the nodes that ran
         self.records: dict[int, NodeRun] = {}
         self.responses: dict[int, Response] = {}
+        self.secrets = RunSecrets()
         self._failed_at: int | None = None
         self._lock = threading.Lock()
+
+    def unlock(self) -> bool:
+        """Open all secrets that the run needs, and keep them out of what started it. False when the run is over."""
+        needed = self.start.secrets
+        try:
+            values = self.engine.world.vault.values(self.run.info.project, needed)
+        except SecretMissing as error:
+            node = needed[error.names[0]]
+            self.run.failure = Failure("secret", f'node "{node}" cannot do its work: {error}', node)
+            return False
+        except MechawayError as error:
+            self.run.failure = Failure("secret", f"the secrets of the run cannot be had: {error}")
+            return False
+        self.secrets.open(values)
+        self.items = self.secrets.clean(self.items)
+        self.run.request = self.secrets.request(self.run.request)
+        return True
 
     def go(self, helpers: ThreadPoolExecutor | None) -> None:
         if helpers is None:

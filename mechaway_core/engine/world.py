@@ -9,6 +9,7 @@ from mechaway_core.ports import Clock, Files, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
+from mechaway_core.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class World:
     sandbox: Sandbox
     tables: Tables
     clock: Clock
+    vault: Vault
     http: Http
     postgres: Postgres
     files: Files

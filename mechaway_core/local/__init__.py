@@ -5,6 +5,7 @@ from __future__ import annotations
 from mechaway_core.app import App
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.files import LocalFiles
+from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
@@ -14,7 +15,7 @@ from mechaway_core.sqlite import ProjectFiles
 
 
 def build(settings: Settings) -> App:
-    """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used."""
+    """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used, `Invalid` for a master key."""
     files = ProjectFiles(settings)
     return App(
         settings,
@@ -22,6 +23,7 @@ def build(settings: Settings) -> App:
         tables=LocalTables(files),
         projects=LocalProjects(files),
         files=LocalFiles(files, durable=settings.sync == "full"),
+        keyring=LocalKeyRing(settings),
         clock=LocalClock(),
         sandbox=make_sandbox(settings),
     )

@@ -17,6 +17,9 @@ from mechaway_core.node import Node
 # Written out, not discovered: a listing costs a cold start nothing and says what there is.
 BUILT_IN = {
     "FunLogic": "fun_logic",
+    "HTTPClient": "http_client",
+    "PGDynTableWriter": "pg_dyn_table_writer",
+    "PGQuery": "pg_query",
     "Respond": "respond",
     "SimpleTableQuery": "simple_table_query",
     "SimpleTableReader": "simple_table_reader",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -18,8 +18,9 @@ from mechaway_core.nodes import catalogue
 _HEAD = """# Node types
 
 Every node has `id`, `node_type` and `params`, and may have `name`, `disabled` (it then passes its items through), `inputs` and
-`outputs` (see [expressions](expressions.md)), `timeout` (seconds for one attempt), `retry`, `on_error` and `meta`. Items that fail
-leave by the exit `error` when `on_error` is `branch`. This page is made from the code by `python -m mechaway_core.nodes.docs`.
+`outputs` (see [expressions](expressions.md)), `secrets` (see [secrets](secrets.md)), `timeout` (seconds for one attempt), `retry`,
+`on_error` and `meta`. Items that fail leave by the exit `error` when `on_error` is `branch`. This page is made from the code by
+`python -m mechaway_core.nodes.docs`.
 """
 
 
@@ -37,6 +38,8 @@ def _section(name: str, node_type: type[Node]) -> Iterator[str]:
     yield f"*{node_type.group}.* {inspect.cleandoc(node_type.__doc__ or '')}\n"
     if node_type.uses_inputs:
         yield f"`inputs`: {node_type.uses_inputs}.\n"
+    if node_type.uses_secrets:
+        yield f"`secrets`, needed: {node_type.uses_secrets}.\n"
     exits = ", ".join(f"`{exit_name}`" for exit_name in node_type.exits)
     yield f"{'Starts runs. ' if node_type.trigger else ''}Exits: {exits}.\n"
     yield "| param | type | default | what it is |\n|---|---|---|---|"
@@ -45,6 +48,8 @@ def _section(name: str, node_type: type[Node]) -> Iterator[str]:
         help_text = str(declared.metadata.get("help", ""))
         if declared.metadata.get("template"):
             help_text += " May hold `{{ expression }}`."
+        if declared.metadata.get("secret"):
+            help_text += " Takes `$secret.NAME`."
         yield f"| `{declared.name}` | {_kind(hints[declared.name])} | {_default(declared)} | {_cell(help_text)} |"
     yield ""
 
@@ -71,11 +76,18 @@ def _kind(hint: Any) -> str:
     if origin in (dict, Mapping):
         return f"object of {_kind(arguments[1])}"
     if hasattr(hint, "__required_keys__"):
-        keys = get_type_hints(hint)
-        optional = hint.__optional_keys__
-        return "object with " + ", ".join(f"`{key}`{'?' if key in optional else ''}" for key in keys)
+        keys = get_type_hints(hint, include_extras=True)  # `__optional_keys__` does not see through annotations that are text
+        return "object with " + ", ".join(_entry(key, kind) for key, kind in keys.items())
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return words.get(hint, "any JSON")
+
+
+def _entry(key: str, kind: Any) -> str:
+    """One key of an object; the value too when it is always the same, as that of `kind`."""
+    optional = "?" if get_origin(kind) is NotRequired else ""
+    inside = get_args(kind)[0] if get_origin(kind) in (NotRequired, Required) else kind
+    fixed = get_args(inside) if get_origin(inside) is Literal else ()
+    return f"`{key}`{optional}" + (f" `{json.dumps(fixed[0])}`" if len(fixed) == 1 else "")
 
 
 def _bound(extra: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from io import SEEK_END
@@ -12,13 +11,13 @@ from annotated_types import Ge, Le
 
 from mechaway_core.errors import NodeError
 from mechaway_core.expressions import as_text
+from mechaway_core.http.headers import clean_value, is_name
 from mechaway_core.names import shorten
 from mechaway_core.node import Context, Items, Node, Response, file_of, param
 from mechaway_core.ports import FileInfo
 from mechaway_core.settings import Settings
 
 _FIRST_ITEM = "{{ $json }}"
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _SERVERS_OWN = ("connection", "content-length", "transfer-encoding", "upgrade", "keep-alive", "trailer", "te")
 
 
@@ -74,7 +73,7 @@ def _file(value: Any, ctx: Context) -> FileInfo:
 
 
 def _name_problem(name: str) -> str | None:
-    if not _HEADER_NAME.fullmatch(name):
+    if not is_name(name):
         return f'"{shorten(name)}" cannot be the name of a header'
     if name.lower() in _SERVERS_OWN:
         return f'the header "{name}" is the server\'s own'
@@ -82,11 +81,7 @@ def _name_problem(name: str) -> str | None:
 
 
 def _value(name: str, value: Any) -> str:
-    text = as_text(value)
-    if any(ord(character) < 32 and character != "\t" for character in text) or "\x7f" in text:
-        raise NodeError(f'the value of the header "{name}" has a line break or control character in it')
     try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise NodeError(f'the value of the header "{name}" has characters that a header cannot hold; percent-encode them') from None
-    return text
+        return clean_value(name, as_text(value))
+    except ValueError as error:
+        raise NodeError(str(error)) from None

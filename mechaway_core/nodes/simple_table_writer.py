@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 
-from mechaway_core.errors import NodeError
-from mechaway_core.node import Context, Item, Items, Node, param
+from mechaway_core.node import Context, Items, Node, param
+from mechaway_core.rows import OnConflictParam, column_problems, columns_of, conflict_of, rows_of, stored
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import Column, OnConflict, Session, check_name
+from mechaway_core.sqlite import Session, check_name
 
 if sys.version_info >= (3, 12):
     from typing import NotRequired, Required, TypedDict
@@ -24,13 +24,6 @@ class ColumnParam(TypedDict):
 
     name: Required[str]
     type: NotRequired[Literal["TEXT", "INTEGER", "REAL", "NUMERIC", "BOOLEAN", "JSON", "ANY"]]
-
-
-class OnConflictParam(TypedDict):
-    """What happens when a row with the same values in `columns` is there already."""
-
-    columns: Required[Annotated[list[str], MinLen(1)]]
-    update: NotRequired[bool | list[str]]
 
 
 class SimpleTableWriter(Node):
@@ -55,62 +48,23 @@ class SimpleTableWriter(Node):
         problem = check_name(self.table)
         if problem:
             yield "table", problem
-        names = [column.name for column in self._columns()]
-        seen: set[str] = set()
-        for number, name in enumerate(names):
-            problem = check_name(name)
-            if problem:
-                yield f"columns/{number}", problem
-            elif name.lower() in seen:
-                yield f"columns/{number}", f'the column "{name}" is named twice; case makes no difference to SQLite'
-            seen.add(name.lower())
-        if inputs and inputs != len(names):
-            yield "columns", f"there are {len(names)} columns but {inputs} inputs; each column takes one"
-        if self.on_conflict is not None:
-            update = self.on_conflict.get("update", True)
-            for name in [*self.on_conflict["columns"], *(update if isinstance(update, list) else [])]:
-                if name.lower() not in seen:
-                    yield "on_conflict", f'"{name}" is not one of the columns'
+        yield from column_problems(
+            columns_of(self.columns),
+            conflict_of(self.on_conflict),
+            inputs,
+            name_problem=check_name,
+            fold=str.lower,
+            twice="; case makes no difference to SQLite",
+        )
 
     def run(self, items: Items, ctx: Context) -> Items:
-        columns = self._columns()
-        names = [column.name for column in columns]
-        if ctx.has_inputs():
-            rows = [dict(zip(names, values, strict=True)) for values in ctx.inputs(items)]
-        else:
-            rows = [_by_name(item, names, number) for number, item in enumerate(items)]
+        columns = columns_of(self.columns)
+        rows = rows_of(items, columns, ctx)
         if not rows:
             return []
-        conflict = self._conflict()
+        conflict = conflict_of(self.on_conflict)
 
-        def store(session: Session) -> list[tuple[int, int]]:
+        def store(session: Session) -> list[tuple[Any, int]]:
             return session.insert_rows(self.table, rows, columns, conflict)
 
-        stored = ctx.write_tables(store)
-        return [
-            {**_in_order(item, names), "_inserted_id": row_id, "_rows_affected": affected}
-            for item, (row_id, affected) in zip(items, stored, strict=True)
-        ]
-
-    def _columns(self) -> list[Column]:
-        return [Column(entry) if isinstance(entry, str) else Column(entry["name"], entry.get("type")) for entry in self.columns]
-
-    def _conflict(self) -> OnConflict | None:
-        if self.on_conflict is None:
-            return None
-        update = self.on_conflict.get("update", True)
-        return OnConflict(tuple(self.on_conflict["columns"]), update if isinstance(update, bool) else tuple(update))
-
-
-def _by_name(item: Item, names: list[str], number: int) -> dict[str, Any]:
-    if not isinstance(item, dict):
-        kind = "null" if item is None else type(item).__name__
-        raise NodeError(f"item {number + 1} is not an object ({kind}), so its columns have no values; name them with inputs")
-    return {name: item.get(name) for name in names}
-
-
-def _in_order(item: Item, names: list[str]) -> dict[str, Any]:
-    """The item with the keys that are columns first, as the table has them."""
-    if not isinstance(item, dict):
-        return {"value": item}
-    return {name: item[name] for name in names if name in item} | item
+        return stored(items, columns, ctx.write_tables(store))

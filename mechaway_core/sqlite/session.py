@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from mechaway_core.errors import MechawayError, OutOfTime, QueryError, Unavailable
+from mechaway_core.names import distinct
 from mechaway_core.ports import Column, OnConflict, Params, Rows, TableInfo, TablePage
 from mechaway_core.sqlite import guard as guards
 from mechaway_core.sqlite.faults import translate
@@ -109,7 +110,7 @@ class SqliteSession:
             finally:
                 link.guard.mode = "trusted"
                 cursor.close(True)
-        columns = _distinct([name for name, _ in described])
+        columns = distinct([name for name, _ in described])
         changed = write and parsed.verb in guards.WRITING
         inserted = changed and parsed.verb in ("INSERT", "REPLACE") and self.changes > 0
         return Rows(
@@ -274,22 +275,6 @@ class SqliteSession:
         except (OutOfTime, QueryError):
             return None
         return int(next(iter(found.rows[0].values())))
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Names of columns, each once: `id`, `id_2`, …"""
-    if len(set(names)) == len(names):
-        return names
-    taken: set[str] = set()
-    result = []
-    for name in names:
-        unique, number = name, 1
-        while unique in taken or (number > 1 and unique in names):
-            number += 1
-            unique = f"{name}_{number}"
-        taken.add(unique)
-        result.append(unique)
-    return result
 
 
 def _about_bindings(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from mechaway_core import __version__, jsontext
@@ -78,7 +79,32 @@ _KEY_BODY = _json_body(
     }
 )
 
+_SECRET_BODY = _json_body(
+    {
+        "type": "object",
+        "properties": {"value": {"type": "string", "writeOnly": True, "minLength": 1, "description": "Text of 64 KB at most."}},
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+)
+
+
+class _Anything(Convertor[str]):
+    """The rest of a path, slashes and line breaks included, so that a wrong name is told what is wrong with it."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
+
 WorkflowId = Annotated[str, Path(description="The id of a workflow.")]
+SecretName = Annotated[str, Path(description="The name of a secret: a letter or '_', then letters, digits and '_'; 128 at most.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most to list.")]
 IfMatch = Annotated[str | None, Header(description="Only when the workflow still has this ETag.")]
 IfNoneMatch = Annotated[str | None, Header(description="Only when the workflow has another ETag.")]
@@ -183,9 +209,9 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         return _json(record, headers={"mechaway-run-id": record["run_id"]})
 
     @router.post("/validate", tags=["workflows"], openapi_extra=_DOCUMENT)
-    async def validate(request: Request) -> Response:
+    async def validate(project: Project, request: Request) -> Response:
         """Everything that is wrong with a document, and what there is to warn of, without saving it."""
-        errors, warnings = await run_in_threadpool(app.validate, await _document(request))
+        errors, warnings = await run_in_threadpool(app.validate, await _document(request), project)
         return _json({"errors": problems.problems(errors), "warnings": problems.problems(warnings)})
 
     @router.get("/node-types", tags=["nodes"])
@@ -206,6 +232,8 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         """Rows of a table in the order they were made; `cursor` is what the page before gave as `next`."""
         page = await run_in_threadpool(app.rows, project, table, cursor, limit)
         return _json({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
+
+    _secret_routes(router, app)
 
     @router.get("/projects", tags=["projects"])
     async def list_projects(request: Request) -> Response:
@@ -271,6 +299,39 @@ def _access_routes(router: APIRouter, app: App) -> None:
     async def list_refusals() -> Response:
         """How many calls were not let in, by reason, since this process began; each of several processes counts its own."""
         return _json(app.door.refusals.as_json())
+
+
+def _secret_routes(router: APIRouter, app: App) -> None:
+    """Values go in and never come out."""
+
+    @router.get("/secrets", tags=["secrets"])
+    async def list_secrets(project: Project, limit: Limit = 100, cursor: str = "") -> Response:
+        """Names, versions and times of a project's secrets, by name; `cursor` is what the page before gave as `next`."""
+        found = await run_in_threadpool(app.secrets, project, cursor, limit + 1)
+        page = [one.as_json() for one in found[:limit]]
+        return _json({"secrets": page, "next": page[-1]["name"] if len(found) > limit else None})
+
+    @router.get("/secrets/{name:anything}", tags=["secrets"])
+    async def get_secret(project: Project, name: SecretName) -> Response:
+        """Version and times of a secret. Its value is never answered."""
+        return _json((await run_in_threadpool(app.secret, project, name)).as_json())
+
+    @router.put("/secrets/{name:anything}", tags=["secrets"], openapi_extra=_SECRET_BODY, responses={201: {"description": "Kept."}})
+    async def put_secret(project: Project, name: SecretName, request: Request) -> Response:
+        """Keep a secret (201), or change it (200)."""
+        value = (await _object(request, ("value",))).get("value")
+        if not isinstance(value, str):
+            raise Invalid("value must be a text", [Problem("/value", "value is missing or not a text")])
+        kept = await run_in_threadpool(app.put_secret, project, name, value)
+        new = kept.version == 1
+        body = kept.as_json() | {"message": f'secret "{name}" {"kept" if new else "changed"}'}
+        return _json(body, 201, {"location": str(request.url.path)}) if new else _json(body)
+
+    @router.delete("/secrets/{name:anything}", tags=["secrets"])
+    async def delete_secret(project: Project, name: SecretName) -> Response:
+        """Forget a secret. Runs that need it fail from then on."""
+        await run_in_threadpool(app.delete_secret, project, name)
+        return _json({"message": f'secret "{name}" deleted'})
 
 
 # -- what comes in

@@ -12,8 +12,19 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from mechaway_core.errors import Malformed, Problem
-from mechaway_core.expressions import Lua, Outputs, Path, Pin, Pins, compile_hint, parse, template, templates_in
-from mechaway_core.names import ID_RULE, did_you_mean, is_id, shorten
+from mechaway_core.expressions import (
+    Lua,
+    Outputs,
+    Path,
+    Pin,
+    Pins,
+    compile_hint,
+    parse,
+    template,
+    templates_in,
+    texts_in,
+)
+from mechaway_core.names import ID_RULE, NAME_RULE, SECRET, did_you_mean, is_id, secret_name, shorten
 from mechaway_core.node import ERROR, MAIN, Node, params_of
 from mechaway_core.nodes import catalogue
 from mechaway_core.sandbox import Chunk, Sandbox
@@ -25,16 +36,21 @@ from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape, fi
 MOST_PROBLEMS = 1000  # more than anybody reads; a hostile document must not make the answer larger than itself
 MOST_HINTS = 20  # guesses at what a name was meant to be take time
 MOST_RINGS = 20
+_SECRET_RULE = f"$secret.NAME, where NAME {NAME_RULE}"
 MOST_ENTRIES = 20_000  # of one list or object inside a node
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A document in canonical form and what there is to say about it. It may be saved when there are no `errors`."""
+    """A document in canonical form and what there is to say about it. It may be saved when there are no `errors`.
+
+    `secrets` says where it names secrets, as (name, pointer, node id); whether there are such secrets is for the vault to say.
+    """
 
     document: Any
     errors: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    secrets: tuple[tuple[str, str, str | None], ...] = ()
 
 
 def check(raw: Any, sandbox: Sandbox, settings: Settings, *, workflow_id: str | None = None) -> Checked:
@@ -48,7 +64,7 @@ def check(raw: Any, sandbox: Sandbox, settings: Settings, *, workflow_id: str | 
     look = _Look(settings)
     look.at(document)
     look.compile(sandbox)
-    return Checked(document, tuple(look.errors), tuple(look.warnings))
+    return Checked(document, tuple(look.errors), tuple(look.warnings), tuple(look.secrets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,7 @@ class _Look:
         self.place: dict[str, int] = {}  # node id → number in the document
         self.made: dict[int, Node] = {}  # number → the node, when its params are in order
         self.hints = 0
+        self.secrets: list[tuple[str, str, str | None]] = []  # every secret that is named: (name, pointer, node id)
         self.paths: list[tuple[int, str, Path]] = []  # every $node path: (number of its node, pointer, path)
 
     def error(self, pointer: str, message: str, node: str | None = None) -> None:
@@ -145,7 +162,7 @@ class _Look:
         written = node.get("node_type")
         node_type = self.type_of(written, at, node_id) if isinstance(written, str) else None
         pins = self.pins(number, node, at, node_id)
-        self.secrets(node, at, node_id)
+        self.secret_pins(node, node_type, at, node_id)
         if node_type is not None and isinstance(node.get("params"), dict):
             self.params(number, node_type, node, pins, at, node_id)
         if shaped and node_type is not None and node_type.trigger and node.get("inputs"):
@@ -175,6 +192,9 @@ class _Look:
         for declared in params_of(node_type):
             if declared.metadata.get("template") and declared.name in params:
                 self.templates(number, params[declared.name], f"{at}/{declared.name}", node_id)
+            if declared.name in params:
+                takes = bool(declared.metadata.get("secret"))
+                self.secret_texts(declared.name, params[declared.name], takes, f"{at}/{declared.name}", node_id)
         names = {str(way[0]) if way else "" for way, _ in wrong}
         made = _made(node_type, params, names)
         if made is None:
@@ -242,9 +262,37 @@ class _Look:
         paths = pin.paths if isinstance(pin, Lua) else (pin,) if isinstance(pin, Path) else ()
         self.paths.extend((number, at, path) for path in paths if path.root == "node")
 
-    def secrets(self, node: Mapping[str, Any], at: str, node_id: str | None) -> None:
-        if node.get("secrets"):
-            self.error(f"{at}/secrets", "this version keeps no secrets yet; leave `secrets` out", node_id)
+    def secret_pins(self, node: Mapping[str, Any], node_type: type[Node] | None, at: str, node_id: str | None) -> None:
+        """Look at `secrets`. What stands there is never repeated: somebody may have put the secret itself."""
+        given = node.get("secrets")
+        for number, text in enumerate(given if isinstance(given, list) else ()):
+            name = secret_name(text)
+            if name is not None:
+                self.secrets.append((name, f"{at}/secrets/{number}", node_id))
+            else:
+                self.error(f"{at}/secrets/{number}", f"secrets[{number}] must name a secret of the vault: {_SECRET_RULE}", node_id)
+        if node_type is None or not (given is None or isinstance(given, list)):
+            return
+        if given and not node_type.uses_secrets:
+            self.error(f"{at}/secrets", f"a {node_type.__name__} takes no secrets", node_id)
+        elif not given and node_type.uses_secrets:
+            self.error(f"{at}/secrets", f'a {node_type.__name__} needs `secrets`: ["$secret.NAME"], {node_type.uses_secrets}', node_id)
+        elif given and node_type.needs_secrets and len(given) != node_type.needs_secrets:
+            sentence = f"a {node_type.__name__} takes exactly {node_type.needs_secrets} entry of `secrets`, {node_type.uses_secrets}"
+            self.error(f"{at}/secrets", f"{sentence}; there are {len(given)}", node_id)
+
+    def secret_texts(self, name: str, value: Any, takes: bool, at: str, node_id: str | None) -> None:
+        """Look at the texts of a param that begin with `$secret.`."""
+        for below, text in texts_in(value):
+            if not text.lstrip().startswith(SECRET):
+                continue
+            secret = secret_name(text)
+            if takes and secret is None:
+                self.error(at + below, f"{name} must name a secret of the vault: {_SECRET_RULE}", node_id)
+            elif takes and secret is not None:
+                self.secrets.append((secret, at + below, node_id))
+            elif secret_name(text.strip()) is not None:
+                self.error(at + below, f"{name} takes no secret; only params that say so, and `secrets` of a node, do", node_id)
 
     # -- nodes together
 

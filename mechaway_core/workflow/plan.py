@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from mechaway_core.errors import Invalid, Malformed
-from mechaway_core.expressions import Outputs, Pins
-from mechaway_core.node import MAIN, Node, Trigger
+from mechaway_core.expressions import Outputs, Pins, SecretRef, texts_in, with_refs
+from mechaway_core.names import secret_name
+from mechaway_core.node import MAIN, Node, Trigger, params_of
 from mechaway_core.nodes import catalogue
 
 ANY_METHOD = "*"
@@ -39,15 +40,21 @@ class Retry:
             return True
         return any(entry in (kind, status) or (status is not None and entry == f"{status // 100}xx") for entry in self.on)
 
-    def pause(self, attempt: int, chance: float) -> float:
-        """Seconds before attempt `attempt` + 1: exponential, with "full jitter" over its upper half; `chance` is 0…1."""
+    def pause(self, attempt: int, chance: float, asked: float | None = None) -> float:
+        """Seconds before attempt `attempt` + 1: exponential, with "full jitter" over its upper half; `chance` is 0…1.
+
+        `asked` is what the other side said to wait (`Retry-After`): at least that, within `max_delay`.
+        """
         longest = min(self.max_delay, self.delay * self.backoff ** (attempt - 1))
-        return longest * (0.5 + chance / 2)
+        return max(longest * (0.5 + chance / 2), min(asked or 0.0, self.max_delay))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node, ready to run. `parents` are (index of the step, exit) for each incoming edge, in the order of the document."""
+    """One node, ready to run. `parents` are (index of the step, exit) for each incoming edge, in the order of the document.
+
+    `secrets` are the names in its `secrets`, in their order; `needs` are all names it needs, those in its params among them.
+    """
 
     index: int
     id: str
@@ -60,15 +67,21 @@ class Step:
     timeout: float | None = None
     retry: Retry = Retry()
     on_error: str = "stop"
+    secrets: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     relays: bool = False  # it hands on what it takes, so there is nothing to run
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The part of a plan that one trigger can reach: indexes in order. A `chain` has nothing that could run side by side."""
+    """The part of a plan that one trigger can reach: indexes in order. A `chain` has nothing that could run side by side.
+
+    `secrets` are the names of all secrets that a run needs, each with the id of the first node that needs it.
+    """
 
     order: tuple[int, ...]
     chain: bool
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +150,16 @@ class Plan:
         if known is None:
             order = tuple(sorted(reachable([trigger], self._children)))
             chain = all(any(parent == before for parent, _ in self.steps[after].parents) for before, after in pairwise(order))
-            known = self.starts[trigger] = Start(order, chain)
+            known = self.starts[trigger] = Start(order, chain, self._secrets(order))
         return known
+
+    def _secrets(self, order: Sequence[int]) -> dict[str, str]:
+        """Those of a trigger are not among them: they say who may call, and that was asked before a run begins."""
+        needed: dict[str, str] = {}
+        for step in (self.steps[index] for index in order):
+            if not (step.disabled or step.node.trigger):
+                needed |= {name: step.id for name in step.needs if name not in needed}
+        return needed
 
 
 def compile_plan(document: Mapping[str, Any], version: int = 0) -> Plan:
@@ -173,7 +194,9 @@ def _step(index: int, node: Mapping[str, Any], parents: tuple[tuple[int, str], .
     if node_type is None:
         raise Invalid(f'node "{node["id"]}" is of the type {node["node_type"]}, which this server does not have')
     try:
-        work = node_type(**node["params"])
+        params = _params(node_type, node["params"])
+        work = node_type(**params)
+        secrets = tuple(_named(text) for text in node.get("secrets", ()))
         inputs = Pins.parse(node["inputs"]) if node.get("inputs") else None
         outputs = Outputs.parse(node["outputs"]) if node.get("outputs") else None
     except (TypeError, Malformed) as error:
@@ -191,8 +214,27 @@ def _step(index: int, node: Mapping[str, Any], parents: tuple[tuple[int, str], .
         timeout=node.get("timeout"),
         retry=Retry() if retry is None else Retry(**({"attempts": 3} | retry | {"on": tuple(retry.get("on", ()))})),
         on_error=node.get("on_error", "stop"),
+        secrets=secrets,
+        needs=tuple(dict.fromkeys([*secrets, *_refs(params)])),
         relays=type(work).run is Trigger.run and outputs is None,
     )
+
+
+def _params(node_type: type[Node], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params, each `$secret.NAME` in those that take one marked."""
+    taking = {declared.name for declared in params_of(node_type) if declared.metadata.get("secret")}
+    return {name: with_refs(value) if name in taking else value for name, value in params.items()}
+
+
+def _refs(params: Mapping[str, Any]) -> list[str]:
+    return [text.name for value in params.values() for _, text in texts_in(value) if isinstance(text, SecretRef)]
+
+
+def _named(text: Any) -> str:
+    name = secret_name(text)
+    if name is None:
+        raise Malformed("an entry of `secrets` does not name a secret: $secret.NAME")
+    return name
 
 
 def topological(count: int, edges: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:

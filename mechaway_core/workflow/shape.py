@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING
-from typing import Annotated, Any, Literal, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Le, MaxLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, with_config
 
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Node, params_of
 
 Seconds = Annotated[float, Gt(0), Le(86_400)]
-RetryReason = Literal["timeout", "error", "script", "query", "unavailable", "4xx", "5xx"] | Annotated[int, Ge(100), Le(599)]
+RetryReason = Literal["timeout", "error", "script", "query", "http", "unavailable", "4xx", "5xx"] | Annotated[int, Ge(100), Le(599)]
 
 
 class _Shape(BaseModel):
@@ -95,14 +96,27 @@ def _make_model(node_type: type[Node]) -> type[BaseModel]:
         if declared.default is not MISSING:
             default = declared.default
         about: dict[str, Any] = {"description": declared.metadata.get("help", "")}
-        if declared.metadata.get("template"):
-            about["json_schema_extra"] = {"x-template": True}
+        marks = {f"x-{mark}": True for mark in ("template", "secret") if declared.metadata.get(mark)}
+        if marks:
+            about["json_schema_extra"] = marks
+        if _by_kind(hints[declared.name]):
+            about["discriminator"] = "kind"
         if declared.default_factory is not MISSING:
             fields[declared.name] = (hints[declared.name], Field(default_factory=declared.default_factory, **about))
         else:
             fields[declared.name] = (hints[declared.name], Field(default, **about))
     config = ConfigDict(extra="forbid", strict=True, title=node_type.__name__, protected_namespaces=())
     return create_model(f"{node_type.__name__}Params", __config__=config, __doc__=node_type.__doc__, **fields)
+
+
+def _by_kind(hint: Any) -> bool:
+    """Whether it is a choice of objects that a `kind` tells apart. Their other fields are then refused, as everywhere in a document."""
+    choices = [one for one in get_args(hint) if one is not NoneType]
+    if len(choices) < 2 or not all("kind" in getattr(one, "__required_keys__", ()) for one in choices):
+        return False
+    for one in choices:
+        with_config(ConfigDict(extra="forbid", strict=True))(one)
+    return True
 
 
 def findings(model: type[BaseModel], value: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -169,9 +183,15 @@ def _wanted(found: Any) -> str:
         "dict_type": "an object",
         "model_type": "an object",
         "none_required": "null",
+        "dict_attributes_type": "an object",
+        "model_attributes_type": "an object",
     }
     if kind in plain:
         return plain[kind]
+    if kind == "union_tag_invalid":
+        return f"an object whose kind is one of {context['expected_tags']}".replace("'", '"')
+    if kind == "union_tag_not_found":
+        return 'an object with "kind"'
     if kind == "literal_error":
         return f"one of {context['expected']}".replace("'", '"')
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):

@@ -84,3 +84,21 @@ class Bench:
         """The columns of a table and their declared types."""
         [info] = [info for info in self.app.tables(self.project) if info.name == table]
         return {column.name: column.type for column in info.columns}
+
+
+class Connected:
+    """The secret DB of a project, which the nodes of a test connect by. Setting `conninfo` changes it."""
+
+    def __init__(self, bench: Bench, conninfo: str) -> None:
+        self._bench = bench
+        self.conninfo = conninfo
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string."""
+        return self._conninfo
+
+    @conninfo.setter
+    def conninfo(self, value: str) -> None:
+        self._conninfo = value
+        self._bench.app.put_secret(self._bench.project, "DB", value)

@@ -12,7 +12,7 @@ from mechaway_core.local import build
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
-from tests.nodes.bench import Bench
+from tests.nodes.bench import Bench, Connected
 
 _numbers = count(1)
 
@@ -41,3 +41,9 @@ def bench(app: App, tables: LocalTables) -> Bench:
     project = f"test-{next(_numbers)}"
     app.create_project(project)
     return Bench(app, project, tables)
+
+
+@pytest.fixture
+def connected(bench: Bench, database: str) -> Connected:
+    """A fresh database that the secret `$secret.DB` leads to."""
+    return Connected(bench, database)
