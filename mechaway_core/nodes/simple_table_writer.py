@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
@@ -11,7 +12,7 @@ from annotated_types import MinLen
 from mechaway_core.errors import NodeError
 from mechaway_core.node import Context, Item, Items, Node, param
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import Column, OnConflict, Session, check_name
+from mechaway_core.sqlite import Column, InsertRows, OnConflict, check_name
 
 if sys.version_info >= (3, 12):
     from typing import NotRequired, Required, TypedDict
@@ -73,24 +74,24 @@ class SimpleTableWriter(Node):
                     yield "on_conflict", f'"{name}" is not one of the columns'
 
     def run(self, items: Items, ctx: Context) -> Items:
-        columns = self._columns()
-        names = [column.name for column in columns]
+        columns, names = self._layout
         if ctx.has_inputs():
             rows = [dict(zip(names, values, strict=True)) for values in ctx.inputs(items)]
         else:
             rows = [_by_name(item, names, number) for number, item in enumerate(items)]
         if not rows:
             return []
-        conflict = self._conflict()
-
-        def store(session: Session) -> list[tuple[int, int]]:
-            return session.insert_rows(self.table, rows, columns, conflict)
-
-        stored = ctx.write_tables(store)
+        stored = ctx.write_tables(InsertRows(self.table, rows, columns, self._conflict()))
         return [
             {**_in_order(item, names), "_inserted_id": row_id, "_rows_affected": affected}
             for item, (row_id, affected) in zip(items, stored, strict=True)
         ]
+
+    @cached_property
+    def _layout(self) -> tuple[tuple[Column, ...], list[str]]:
+        """The columns and their names."""
+        columns = tuple(self._columns())
+        return columns, [column.name for column in columns]
 
     def _columns(self) -> list[Column]:
         return [Column(entry) if isinstance(entry, str) else Column(entry["name"], entry.get("type")) for entry in self.columns]
