@@ -9,6 +9,7 @@ import os
 import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from mechaway_core.node import Exits, Items, Request, Response, RunInfo
@@ -127,11 +128,8 @@ class Run:
 
 def new_run_id(now: float) -> str:
     """A UUID of version 7 (RFC 9562): milliseconds since 1970, 12 bits of the fraction below them, then chance; sorts by time."""
-    milliseconds = now * 1000
-    whole = int(milliseconds)
-    fraction = int((milliseconds - whole) * 4096)
-    chance = _chance()
-    text = f"{whole & 0xFFFFFFFFFFFF:012x}7{fraction:03x}{(0b10 << 62) | chance:016x}"
+    ticks = int(now * 4_096_000)  # milliseconds with 12 bits below them
+    text = f"{ticks >> 12 & 0xFFFFFFFFFFFF:012x}7{ticks & 0xFFF:03x}{0b10 << 62 | _chance():016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
@@ -150,4 +148,10 @@ def _chance() -> int:
 
 def iso(moment: float) -> str:
     """Seconds since 1970 as ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    milliseconds = int(moment * 1000)
+    return f"{_to_the_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")[:-6]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 
 from mechaway_core.node import Context, Items, Node, param
 from mechaway_core.rows import OnConflictParam, column_problems, columns_of, conflict_of, rows_of, stored
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import Session, check_name
+from mechaway_core.sqlite import Column, InsertRows, check_name
 
 if sys.version_info >= (3, 12):
     from typing import NotRequired, Required, TypedDict
@@ -58,13 +59,12 @@ class SimpleTableWriter(Node):
         )
 
     def run(self, items: Items, ctx: Context) -> Items:
-        columns = columns_of(self.columns)
+        columns = self._layout
         rows = rows_of(items, columns, ctx)
         if not rows:
             return []
-        conflict = conflict_of(self.on_conflict)
+        return stored(items, columns, ctx.write_tables(InsertRows(self.table, rows, columns, conflict_of(self.on_conflict))))
 
-        def store(session: Session) -> list[tuple[Any, int]]:
-            return session.insert_rows(self.table, rows, columns, conflict)
-
-        return stored(items, columns, ctx.write_tables(store))
+    @cached_property
+    def _layout(self) -> tuple[Column, ...]:
+        return tuple(columns_of(self.columns))

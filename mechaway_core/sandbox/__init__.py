@@ -4,7 +4,7 @@ sandbox.py   run, evaluate, check: what callers see
 pool.py      which process makes which call
 process.py   one process, seen from here
 worker.py    the program of that process
-box.lua      what a script can see, and the way in and out
+box/         what a script can see, and the way in and out, in Lua: box.lua for every call, the other files for those that need them
 """
 
 from mechaway_core.sandbox.sandbox import Chunk, Limits, LuaExpression, Outcome, Sandbox, ScriptFailed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from mechaway_core.errors import Unavailable
@@ -34,7 +35,7 @@ class _State:
 
     pid: int = field(default_factory=os.getpid)
     changed: threading.Condition = field(default_factory=threading.Condition)
-    idle: list[LuaProcess] = field(default_factory=list)
+    idle: deque[LuaProcess] = field(default_factory=deque)
     busy: set[LuaProcess] = field(default_factory=set)
     starting: int = 0
     fresh: set[LuaProcess] = field(default_factory=set)  # started, not yet ready
@@ -63,7 +64,7 @@ class Pool:
         if deadline is not None:
             until = min(until, deadline)
         while True:
-            process = self._take(until)
+            process = self._claim(until)
             seconds = timeout if deadline is None else min(timeout, deadline - time.monotonic())
             if seconds <= 0:
                 self._give_back(process)
@@ -94,7 +95,7 @@ class Pool:
             state.closed = True
             for process in (*state.busy, *state.fresh):
                 process.kill()
-            idle, state.idle = state.idle, []
+            idle, state.idle = state.idle, deque()
             state.changed.notify_all()
         for process in idle:
             process.end()
@@ -115,33 +116,16 @@ class Pool:
                 "failed": self._counts.failed,
             }
 
-    def _take(self, until: float) -> LuaProcess:
-        """A ready process, now at work for the caller. Raises `Unavailable`."""
-        while True:
-            process = self._claim(until)
-            try:
-                # One that still takes its last runtime apart is nearly done: its own timer ends it otherwise.
-                if process.ready(until - time.monotonic()):
-                    return process
-            except Gone:
-                self._lost(process)
-                continue
-            except BaseException:
-                self._lost(process)
-                raise
-            self._give_back(process)
-            raise Unavailable("no Lua process got ready in time")
-
     def _claim(self, until: float) -> LuaProcess:
-        """A process out of those that are free, ready if one is."""
+        """The process that is free for the longest time, now at work for the caller. Raises `Unavailable`."""
         state = self._state
         if state.pid != os.getpid():
             state = self._state = _State()
         with state.changed:
             failures, announced = state.failures, False
             while not state.closed:
-                process = self._best(state) if len(state.busy) < self._workers else None
-                if process is not None:
+                if state.idle and len(state.busy) < self._workers:
+                    process = state.idle.popleft()
                     state.busy.add(process)
                     self._keep_ready(state)
                     return process
@@ -162,18 +146,6 @@ class Pool:
                 finally:
                     state.waiting -= 1
             raise Unavailable("the Lua sandbox is closed")
-
-    @staticmethod
-    def _best(state: _State) -> LuaProcess | None:
-        """The one used last of those that are ready, else the one that answered first; taken off the list."""
-        for process in reversed(tuple(state.idle)):
-            try:
-                if process.ready():
-                    state.idle.remove(process)
-                    return process
-            except Gone:
-                state.idle.remove(process)
-        return state.idle.pop(0) if state.idle else None
 
     def _keep_ready(self, state: _State) -> None:
         """Start processes until one stands ready and whoever waits and may have one gets one."""
@@ -214,7 +186,7 @@ class Pool:
         with state.changed:
             if process is not None and not failure and not state.closed:
                 state.fresh.discard(process)
-                state.idle.insert(0, process)
+                state.idle.appendleft(process)
                 state.starting -= 1
                 state.changed.notify_all()
                 return

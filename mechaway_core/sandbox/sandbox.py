@@ -44,6 +44,9 @@ LUA_LIBRARIES = {"coroutine", "math", "os", "string", "table", "utf8"}
 OURS = {"array", "date", "hash", "json", "log", "now", "null", "time", "uuid"}
 NAMES = frozenset(LUA_BASICS | LUA_LIBRARIES | OURS)
 
+# Those of them that the box only makes for a script in which they stand. A test holds this against the box, too.
+WORLD = frozenset({"_G", "getmetatable", "os", "print", "rawset", "setmetatable"} | OURS - {"null"})
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -116,12 +119,14 @@ class Sandbox:
         Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`.
         """
         name = _plain_name(name)
+        needs = _needs(script)
         parts = [
             b"run",
             _utf8(script, "the script"),
             name.encode(),
             _json(items, "the items"),
-            _json(_mentioned(context, script), "the context"),
+            _json({name: context[name] for name in needs.context if name in context}, "the context"),
+            needs.world,
             *_chances(),
         ]
         record, answer = self._call(parts, limits, "the script", len(parts[3]), wait, deadline)
@@ -145,10 +150,11 @@ class Sandbox:
             return [[] for _ in rows]
         wait = _default_wait(limits) if wait is None else wait
         sources = _json([list(expression) for expression in expressions], "the expressions")
-        return self._evaluate(sources, rows, limits, wait, deadline)
+        world = next((needs.world for one in expressions if (needs := _needs(one.source)).world), b"")
+        return self._evaluate([sources, world], rows, limits, wait, deadline)
 
     def _evaluate(
-        self, sources: bytes, rows: Sequence[Sequence[Sequence[Any]]], limits: Limits, wait: float, deadline: float | None
+        self, asked: list[bytes], rows: Sequence[Sequence[Sequence[Any]]], limits: Limits, wait: float, deadline: float | None
     ) -> list[list[Any] | ScriptError]:
         packed = _json(rows, "the values")
         if len(packed) > BATCH and len(rows) > 1:
@@ -156,10 +162,10 @@ class Sandbox:
             if deadline is None:
                 deadline = time.monotonic() + wait + limits.timeout
             return [
-                *self._evaluate(sources, rows[:half], limits, wait, deadline),
-                *self._evaluate(sources, rows[half:], limits, wait, deadline),
+                *self._evaluate(asked, rows[:half], limits, wait, deadline),
+                *self._evaluate(asked, rows[half:], limits, wait, deadline),
             ]
-        parts = [b"evaluate", sources, packed, *_chances()]
+        parts = [b"evaluate", asked[0], packed, asked[1], *_chances()]
         _, answer = self._call(parts, limits, "the expression", len(packed), wait, deadline)
         results: list[Any] = orjson.loads(b"".join(answer))
         return [ScriptError(_row_message(row, limits)) if isinstance(row, str) else row for row in results]
@@ -238,11 +244,23 @@ def _plain_name(name: str) -> str:
     return re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
 
 
-def _mentioned(context: Mapping[str, Any], script: str) -> Mapping[str, Any]:
-    """What a script can look at: a name that does not stand in it is never read, so what is behind it need not be decoded over there."""
-    if "_ENV" in script or "_G" in script:
-        return context
-    return {name: value for name, value in context.items() if name in script}
+class _Needs(NamedTuple):
+    """What a script can look at. A name that does not stand in it is never read, so what is behind it need not be made over there."""
+
+    context: tuple[str, ...]
+    world: bytes  # empty when the script does with the plain language
+
+
+CONTEXT = ("query", "headers", "path", "run")
+_WORLD = re.compile(rf"\b(?:{'|'.join(sorted(WORLD))}|_ENV)\b", re.ASCII)
+_ALL = re.compile(r"\b(?:_G|_ENV)\b", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def _needs(script: str) -> _Needs:
+    everything = _ALL.search(script) is not None
+    context = tuple(name for name in CONTEXT if everything or name in script)
+    return _Needs(context, b"all" if _WORLD.search(script) else b"")
 
 
 _draws = struct.iter_unpack("48s", b"")

@@ -4,9 +4,9 @@ Started by `process.py` by its path, isolated (`-I -S`), with one end of a socke
 package and nothing it can do without, so that it starts fast and stays small. Its life:
 
 1. shut every door that is not needed: signals, core dumps, files;
-2. make a runtime with the box in it, say READY, wait for a call;
-3. arm the kernel's timer, make the call, disarm, answer;
-4. throw the runtime away, also under a timer, and go to 2. End of input is the end of the process.
+2. make a runtime with the box in it, say READY once, wait for a call;
+3. arm the kernel's timer, make the call, answer;
+4. throw the runtime away and make the next, also under a timer, and wait for a call again. End of input is the end of the process.
 
 The timer is SIGALRM with its default action: the kernel ends the process, whatever Lua is doing. No Python handler could: it would wait
 until Lua returns.
@@ -23,9 +23,8 @@ from typing import Any
 READY = b"R"
 FAILED = b"F"  # followed by the reason, up to the end of the stream; only instead of the first READY
 
-CALL = Struct("<QdQB")  # bytes that follow; seconds; bytes of Lua memory; number of parts. Then a LENGTH for each part, then the parts
+CALL = Struct("<QdQB")  # bytes that follow; seconds; bytes of Lua memory; number of parts. Then the length of each part, then the parts
 ANSWER = Struct("<QBI")  # bytes that follow; 1 when the process ends after this answer; number of parts. Then as above
-LENGTH = Struct("<Q")
 
 MB = 1 << 20
 LEAVE_AT = 32 * MB  # taking a runtime of this size apart costs more than a new process, which is also smaller
@@ -33,25 +32,35 @@ TEARDOWN = 2.0  # seconds for taking a runtime apart and making the next one
 HEADROOM = 256 * MB  # address space on top of what a call may need; limits are multiples of it, so that they seldom change
 
 
+_lengths: dict[int, Struct] = {}  # by the number of parts
+
+
+def lengths(count: int) -> Struct:
+    """The layout of the lengths of so many parts."""
+    layout = _lengths.get(count)
+    if layout is None:
+        layout = _lengths[count] = Struct(f"<{count}Q")
+    return layout
+
+
 def join(parts: list[bytes]) -> bytes:
     """The lengths of the parts, then the parts."""
-    return b"".join([LENGTH.pack(len(part)) for part in parts] + parts)
+    return lengths(len(parts)).pack(*map(len, parts)) + b"".join(parts)
 
 
-def split(body: bytes | bytearray | memoryview, count: int) -> list[bytes]:
-    """The parts that `join` put together."""
-    view = memoryview(body)
-    at = count * LENGTH.size
+def split(data: bytes | bytearray, count: int, start: int = 0) -> list[bytes]:
+    """The parts that `join` put together, out of `data` from `start` on."""
+    layout = lengths(count)
     parts = []
-    for i in range(count):
-        (length,) = LENGTH.unpack_from(view, i * LENGTH.size)
-        parts.append(bytes(view[at : at + length]))
+    at = start + layout.size
+    for length in layout.unpack_from(data, start):
+        parts.append(bytes(data[at : at + length]))
         at += length
     return parts
 
 
 def main() -> None:
-    """Serve calls on file descriptor 0 until it ends. Arguments: the lupa.lua54 extension, the box."""
+    """Serve calls on file descriptor 0 until it ends. Arguments: the lupa.lua54 extension, the folder of the box."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # Ctrl-C and a service manager's stop are for the server; we end when it does
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -68,19 +77,17 @@ def main() -> None:
 def serve(make: Any) -> None:
     """Answer calls until the other end is gone, each in a runtime that is made before the call comes and dropped after the answer."""
     limit_memory = address_space()
-    while True:
-        runtime, run, base = make()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        write(READY)
-        head = read(CALL.size)
-        if not head:
-            return
-        size, seconds, memory, count = CALL.unpack(head)
-        parts = split(read(size), count)
-        pushed = sum(map(len, parts))
-        limit_memory(memory, pushed)
+    runtime, run, base = make()
+    write(READY)
+    data: bytes | bytearray
+    while data := read():
+        size, seconds, memory, count = CALL.unpack_from(data)
+        if len(data) < CALL.size + size:
+            data = read_on(data, CALL.size + size)
+        parts = split(data, count, CALL.size)
+        limit_memory(memory, size)
         # What we push is on top, so that pushing can never fail: outside a protected call that would be the end of the process.
-        runtime.set_max_memory(base + memory + pushed + 4096, total=True)
+        runtime.set_max_memory(base + memory + size + 4096, total=True)
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))  # 0 would mean: never
         try:
             answer = run(*parts)
@@ -98,10 +105,12 @@ def serve(make: Any) -> None:
             os._exit(0)
         signal.setitimer(signal.ITIMER_REAL, TEARDOWN)
         runtime.set_max_memory(0)  # nothing may fail for lack of memory while it is taken apart
-        del answer, body, parts, head, run, runtime
+        del answer, body, parts, data, run, runtime
+        runtime, run, base = make()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def box(extension: str, source: str) -> Any:
+def box(extension: str, folder: str) -> Any:
     """A function that makes a fresh runtime: (runtime, the box's one function, bytes of Lua memory it uses)."""
     import gc
     from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -118,14 +127,15 @@ def box(extension: str, source: str) -> Any:
     compile_to_bytes = runtime().eval(b"function(source) return string.dump(assert(load(source, '=box', 't')), true) end")
 
     def compiled(name: str) -> Any:
-        with open(os.path.join(os.path.dirname(source), name), "rb") as file:
+        with open(os.path.join(folder, name), "rb") as file:
             return compile_to_bytes(file.read())
 
-    main, sha256, check = (compiled(name) for name in (os.path.basename(source), "sha256.lua", "check.lua"))
+    main = compiled("box.lua")
+    parts = [compiled(name) for name in sorted(os.listdir(folder)) if name.endswith(".lua") and name != "box.lua"]
 
     def make() -> Any:
         fresh = runtime()
-        return fresh, fresh.execute(main, sha256, check), fresh.get_memory_used(total=True)
+        return fresh, fresh.execute(main, *parts), fresh.get_memory_used(total=True)
 
     make()
     gc.disable()  # nothing here makes cycles
@@ -172,17 +182,23 @@ def address_space() -> Any:
     return limit
 
 
-def read(size: int) -> bytes | bytearray:
-    """Exactly `size` bytes, or nothing when the other end is gone."""
-    data = os.read(0, size)
-    if len(data) == size:
-        return data
+def read() -> bytes:
+    """A call, or as much of it as is here by now and at least its head; nothing when the other end is gone."""
+    data = os.read(0, 65536)
+    while data and len(data) < CALL.size:
+        more = os.read(0, 65536)
+        data = data + more if more else b""
+    return data
+
+
+def read_on(data: bytes, size: int) -> bytearray:
+    """The rest of a call of `size` bytes. Ends the process when the other end is gone."""
     whole = bytearray(data)
     while len(whole) < size:
-        data = os.read(0, min(size - len(whole), MB))
-        if not data:
-            return b""
-        whole += data
+        more = os.read(0, min(size - len(whole), MB))
+        if not more:
+            os._exit(0)
+        whole += more
     return whole
 
 

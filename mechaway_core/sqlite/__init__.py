@@ -5,7 +5,7 @@ given, `link` opens connections, `database` is a file with its readers and its w
 `files` the folders of projects, `watch` ends statements at their deadline, `faults` turns SQLite's errors into ours.
 """
 
-from mechaway_core.ports import Column, OnConflict, Rows, Session, TableInfo, TablePage
+from mechaway_core.ports import Column, InsertRows, OnConflict, Rows, Session, TableInfo, TablePage
 from mechaway_core.sqlite.database import Database
 from mechaway_core.sqlite.files import ProjectFiles, check_slug
 from mechaway_core.sqlite.guard import check_name, check_sql, check_where, has_names
@@ -14,6 +14,7 @@ from mechaway_core.sqlite.link import Options
 __all__ = [
     "Column",
     "Database",
+    "InsertRows",
     "OnConflict",
     "Options",
     "ProjectFiles",

@@ -2,7 +2,8 @@
 
 Writers commit in groups. A writer that finds nobody writing becomes the leader: it begins a transaction, runs its own job, then
 the jobs that queued up meanwhile, commits once for all of them, and hands the lead to the first of those that came later. So
-one writer alone pays for no queue, and thirty of them share one sync of the disk. There is no thread of its own.
+one writer alone pays for no queue, and thirty of them share one sync of the disk. There is no thread of its own. A single row for a table
+that is known needs no transaction around it: then one statement does it all.
 
 A job that fails is undone alone. When SQLite undoes the whole transaction (a full disk, a stopped write), only the job that
 caused it fails; the others run again.
@@ -21,8 +22,10 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from mechaway_core.errors import MechawayError, OutOfTime, Unavailable
+from mechaway_core.ports import InsertRows
 from mechaway_core.sqlite.faults import BROKEN, translate
 from mechaway_core.sqlite.link import Link, Moved, Options, identity_of, open_link, open_nothing
+from mechaway_core.sqlite.schema import insert_at_once
 from mechaway_core.sqlite.session import SqliteSession
 
 T = TypeVar("T")
@@ -234,6 +237,8 @@ class Database:
 
     def _lead(self, first: _Ticket) -> None:
         """Settle the leader's ticket and those of the group that it commits."""
+        if not self._queue and self._at_once(first):
+            return
         group = [first]
         stopped: BaseException | None = None
         try:
@@ -256,6 +261,31 @@ class Database:
                     ticket.gate.release()
         if stopped is not None:
             raise stopped
+
+    def _at_once(self, ticket: _Ticket) -> bool:
+        """Do a job that is one row for a known table in a statement of its own; False when it has to go the long way.
+
+        Each statement gives up the interpreter's lock, and beside other busy threads that is what a short transaction costs most.
+        """
+        job, link = ticket.job, self._writer
+        if not isinstance(job, InsertRows) or len(job.rows) != 1 or link is None:
+            return False
+        now = time.monotonic()
+        if ticket.deadline is not None and now >= ticket.deadline:
+            return False
+        try:
+            if link.identity != self._identity(write=True):
+                return False
+            wait = self.options.busy_timeout
+            link.wait_at_most(wait if ticket.deadline is None else min(wait, ticket.deadline - now))
+            stored = insert_at_once(link, job)
+        except (apsw.Error, MechawayError, UnicodeError):  # the long way meets it again, and says what it is
+            return False
+        if stored is None:
+            return False
+        ticket.value = [stored]
+        ticket.settled = True
+        return True
 
     def _commit_group(self, group: list[_Ticket]) -> BaseException | None:
         """Run and commit the jobs of `group` and of the queue, which move there. What Ctrl-C left to raise is returned."""
@@ -314,6 +344,8 @@ class Database:
         ticket.error = None
         try:
             if not alone:
+                if self._one_row(link, ticket):
+                    return True
                 link.execute("SAVEPOINT job")
             ticket.value = ticket.job(session)
             if session.broken is not None:
@@ -332,6 +364,21 @@ class Database:
             link.execute("RELEASE job")
         finally:
             session.end()
+        return True
+
+    def _one_row(self, link: Link, ticket: _Ticket) -> bool:
+        """Do a job that is one row for a known table without a savepoint: a statement that fails undoes itself."""
+        if not isinstance(ticket.job, InsertRows) or len(ticket.job.rows) != 1:
+            return False
+        try:
+            stored = insert_at_once(link, ticket.job)
+        except (apsw.Error, MechawayError, UnicodeError):
+            if not link.connection.in_transaction:
+                raise
+            return False  # the long way meets it again, and says what it is
+        if stored is None:
+            return False
+        ticket.value = [stored]
         return True
 
     def _commit(self, link: Link, ran: list[_Ticket]) -> None:

@@ -24,6 +24,7 @@ from mechaway_core.settings import Settings
 from mechaway_core.sqlite import documents
 from mechaway_core.sqlite.database import Database
 from mechaway_core.sqlite.link import Options
+from mechaway_core.sqlite.pulse import Pulse
 
 DEFAULT = "default"
 DOCUMENTS, TABLES = "project.db", "simpletable.db"
@@ -60,6 +61,7 @@ class ProjectFiles:
             sql_max_rows=settings.sql_max_rows,
             sql_max_mb=settings.sql_max_mb,
         )
+        self.pulse = Pulse(self.root) if journal == "wal" else None  # processes on other machines share no memory
         self._open: dict[tuple[str, str], Database] = {}
         self._opening = threading.Lock()
         self._ticks = count(1)
@@ -101,7 +103,8 @@ class ProjectFiles:
             if not _is_project(self.root / slug):
                 return slug == DEFAULT
             try:
-                os.rename(self.root / slug, trash)
+                with self.changing():
+                    os.rename(self.root / slug, trash)
             except FileNotFoundError:  # somebody else deleted it at the same time
                 return False
             self._sync(self.root)
@@ -112,6 +115,10 @@ class ProjectFiles:
                 database.close()
         shutil.rmtree(trash, ignore_errors=True)
         return True
+
+    def changing(self) -> contextlib.AbstractContextManager[None]:
+        """Around whatever changes documents, so that other processes notice."""
+        return contextlib.nullcontext() if self.pulse is None else self.pulse.changing()
 
     def slugs(self) -> list[str]:
         """Slugs, sorted."""
@@ -130,6 +137,8 @@ class ProjectFiles:
             self._open.clear()
         for database in databases:
             database.close()
+        if self.pulse is not None:
+            self.pulse.close()
 
     def _database(self, slug: str, name: str) -> Database:
         database = self._open.get((slug, name))

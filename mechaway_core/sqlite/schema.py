@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mechaway_core.errors import QueryError
-from mechaway_core.ports import Column, OnConflict
+from mechaway_core.ports import Column, InsertRows, OnConflict
 from mechaway_core.sqlite.guard import check_name, quote
 from mechaway_core.sqlite.link import Link
 from mechaway_core.sqlite.values import TYPES, Kind, encoder, kind_of
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     find: str | None  # gives the id of the row that was kept
     find_by: tuple[int, ...]  # which of the cells `find` takes
     has_id: bool
+    at_once: str | None  # the same for one row in one statement, which inserts nothing when the schema is not the one given last
 
 
 class _Table(NamedTuple):
@@ -60,6 +61,22 @@ def plan_for(link: Link, table: str, columns: tuple[Column, ...], conflict: OnCo
     elif len(link.plans) < 1000:
         link.plans[key] = plan
     return plan
+
+
+def insert_at_once(link: Link, job: InsertRows) -> tuple[Any, int] | None:
+    """Insert one row outside a transaction, in one statement, where it is known how.
+
+    None when it is not, or no longer: then nothing was done, and the long way is to be taken. Raises `apsw.Error`.
+    """
+    plan: Plan | None = link.plans.get((job.table, tuple(job.columns), job.on_conflict))
+    if plan is None or plan.at_once is None:
+        return None
+    row = job.rows[0]
+    link.execute(plan.at_once, [*[encode(row.get(name)) for name, encode in plan.fields], link.schema_version])
+    connection = link.connection
+    if connection.changes() != 1:
+        return None
+    return (connection.last_insert_rowid() if plan.has_id else None, 1)
 
 
 def _check(table: str, columns: tuple[Column, ...], conflict: OnConflict | None) -> None:
@@ -147,12 +164,18 @@ def _plan(table: _Table, columns: tuple[Column, ...], conflict: OnConflict | Non
     identity = _identity(table)
     if conflict is None:
         returns = identity is not None and identity != "rowid" and identity != quote(table.rowid_column or "")
-        return Plan(f"{into} RETURNING {identity}" if returns else into, fields, returns, None, (), identity is not None)
+        at_once = None if returns or not names else _guarded(table, names)
+        return Plan(f"{into} RETURNING {identity}" if returns else into, fields, returns, None, (), identity is not None, at_once)
     target = [table.kinds[fold(name)][0] for name in conflict.columns]
     into += f" ON CONFLICT ({', '.join(map(quote, target))}) DO {_update(table, names, target, conflict)}"
     where = " AND ".join(f"{quote(name)} IS ?" for name in target)
     find = f"SELECT {identity or 'NULL'} FROM {quote(table.name)} WHERE {where}"  # noqa: S608 - the names are quoted
-    return Plan(f"{into} RETURNING {identity or 'NULL'}", fields, True, find, tuple(names.index(name) for name in target), True)
+    return Plan(f"{into} RETURNING {identity or 'NULL'}", fields, True, find, tuple(names.index(name) for name in target), True, None)
+
+
+def _guarded(table: _Table, names: list[str]) -> str:
+    into = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, names))})"
+    return f"{into} SELECT {', '.join('?' * len(names))} WHERE (SELECT schema_version FROM pragma_schema_version) = ?"  # noqa: S608
 
 
 def _identity(table: _Table) -> str | None:

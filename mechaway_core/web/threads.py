@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mechaway_core.errors import Unavailable
 
@@ -25,6 +25,7 @@ _TICK = 0.01  # seconds between two looks at the line
 _BUSY = 0.3  # of one processor: from here on more threads would not help
 
 _Job = Callable[[], None]
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class Threads:
@@ -40,6 +41,8 @@ class Threads:
         self._line: deque[_Job] = deque()
         self._idle: list[SimpleQueue[_Job | None]] = []  # where the first few threads wait, the one busy last at the end
         self._doors: list[SimpleQueue[_Job | None]] = []
+        self._done: deque[_Outcome] = deque()
+        self._told = False
         self._looking = False
         self._last_look = (0.0, 0.0)
 
@@ -50,26 +53,31 @@ class Threads:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
-        def settle(result: T | None, error: BaseException | None) -> None:
-            self.busy -= 1
-            if future.cancelled():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
         def work() -> None:
             try:
-                result = job()
+                outcome: _Outcome = (future, job(), None)
             except BaseException as error:
-                loop.call_soon_threadsafe(settle, None, error)
-            else:
-                loop.call_soon_threadsafe(settle, result, None)
+                outcome = (future, None, error)
+            self._done.append(outcome)
+            if not self._told:  # one wake-up of the loop serves all that is done until it looks
+                self._told = True
+                loop.call_soon_threadsafe(self._settle)
 
         self.busy += 1
         self._put(work, loop)
         return await future
+
+    def _settle(self) -> None:
+        self._told = False  # first: what is done from here on is either seen below or told anew
+        while self._done:
+            future, result, error = self._done.popleft()
+            self.busy -= 1
+            if future.cancelled():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
 
     def close(self) -> None:
         """End the threads, each after the job it is at."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mechaway_core.errors import NotFound, OutOfTime, QueryError, Unavailable
-from mechaway_core.ports import Column, OnConflict, Projects, Rows, Session, TablePage, Tables
+from mechaway_core.ports import Column, InsertRows, OnConflict, Projects, Rows, Session, TablePage, Tables
 from tests.contracts.adapters import Adapters, elsewhere, finish
 from tests.contracts.worker import insert
 
@@ -21,7 +21,7 @@ GRADE = {"student_id": "s123", "score": 85, "passed": True}
 
 def put(tables: Tables, rows: list[dict[str, Any]], *columns: Column, conflict: OnConflict | None = None) -> list[tuple[Any, int]]:
     chosen = columns or tuple(Column(name) for name in rows[0])
-    return tables.write("default", lambda session: session.insert_rows("t", rows, chosen, conflict))
+    return tables.write("default", InsertRows("t", rows, chosen, conflict))
 
 
 def ask(tables: Tables, sql: str, params: Any = ()) -> Rows:
@@ -462,6 +462,40 @@ def test_what_another_process_makes_of_a_table_is_seen(make: Callable[..., Adapt
     change(two, "ALTER TABLE t RENAME COLUMN a TO c")
     put(one, [{"a": True}])
     assert everything(two)[2] == {"id": 3, "c": None, "b": None, "a": True}
+
+
+def test_rows_that_come_alone_and_in_company_are_stored_alike(make: Callable[..., Adapters]) -> None:
+    tables, value = make().tables, {"a": [1, {"b": None}], "b": "[text]", "c": True, "d": 2**70}
+    columns = tuple(Column(name) for name in value)
+
+    def by_hand(session: Session) -> list[tuple[Any, int]]:
+        return session.insert_rows("t", [value], columns)
+
+    jobs = [InsertRows("t", [value], columns)] * 20 + [by_hand] * 20
+    with ThreadPoolExecutor(10) as threads:
+        stored = list(threads.map(lambda job: tables.write("default", job), jobs))
+    assert sorted(row_id for [(row_id, _)] in stored) == list(range(1, 41))
+    assert [{**row, "id": 0} for row in everything(tables)] == [{"id": 0, **value}] * 40
+
+
+def test_a_row_that_cannot_be_stored_costs_its_neighbours_nothing(make: Callable[..., Adapters]) -> None:
+    tables = make().tables
+    put(tables, [{"a": 0}])
+    change(tables, "CREATE UNIQUE INDEX one ON t (a)")
+    put(tables, [{"a": 1}])
+
+    def store(number: int) -> str:
+        try:
+            put(tables, [{"a": number % 30}])
+        except QueryError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(10) as threads:
+        said = list(threads.map(store, range(60)))
+    assert sorted(row["a"] for row in everything(tables)) == list(range(30))
+    assert sum(bool(sentence) for sentence in said) == 32
+    assert all("UNIQUE" in sentence for sentence in said if sentence)
 
 
 def test_an_unknown_project_is_not_found(tables: Tables) -> None:

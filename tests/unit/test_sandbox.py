@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from mechaway_core.errors import OutOfTime, ScriptError, Unavailable
 from mechaway_core.sandbox import Chunk, Limits, LuaExpression, Sandbox, ScriptFailed
+from mechaway_core.sandbox.sandbox import NAMES, WORLD
 
 Run = Callable[..., Any]
 CONTEXT: dict[str, Any] = {"query": {}, "headers": {}, "path": {}, "run": {}}
@@ -48,6 +49,18 @@ def message_of(run: Run, script: str, *items: Any) -> str:
     with pytest.raises(ScriptError) as caught:
         run(script, *items)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(WORLD))
+def test_what_only_some_scripts_need_is_there_for_each_that_names_it(run: Run, name: str) -> None:
+    assert run(f"return {name} ~= nil") is True
+    assert run(f"local f = function() return({name})end; return f() ~= nil") is True
+
+
+@pytest.mark.parametrize("way", ["_G[name]", "_ENV[name]", "rawget(_G, name)", "(function() local e = _ENV return e[name] end)()"])
+def test_no_way_to_a_global_shows_what_a_script_has_not_named(run: Run, way: str) -> None:
+    script = "local found = {} for _, item in ipairs(data) do local name = item found[name] = " + way + " ~= nil end return found"
+    assert run(script, *sorted(NAMES)) == dict.fromkeys(NAMES, True)
 
 
 # Scripts and their input -----------------------------------------------------------------------------------------------------------------
@@ -756,7 +769,7 @@ def test_a_process_has_no_environment_no_files_and_no_rights_to_more(own: Sandbo
     for process in own._pool._state.idle:
         proc = Path(f"/proc/{process.pid}")
         environment = proc.joinpath("environ").read_bytes().split(b"\0")
-        assert {entry.split(b"=")[0] for entry in environment if entry} <= {b"TZ", b"LC_ALL", b"LD_LIBRARY_PATH"}
+        assert {entry.split(b"=")[0] for entry in environment if entry} <= {b"TZ", b"LC_ALL", b"GLIBC_TUNABLES", b"LD_LIBRARY_PATH"}
         assert {entry.name for entry in proc.joinpath("fd").iterdir()} <= {"0", "1", "2"}
         limits = proc.joinpath("limits").read_text()
         assert re.search(r"Max open files\s+0\s+0", limits)

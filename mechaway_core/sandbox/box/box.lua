@@ -1,19 +1,19 @@
--- The box: everything a script can see, and the way in and out of it.
+-- The box: the way into a script and out of it, and what every script needs.
 --
 -- One Lua runtime lives for one call. The worker loads this file into it, calls the function it returns once, with
--- bytes in and bytes out, and throws the runtime away. In order below (sha256.lua and check.lua are loaded when needed):
---   1. what the box itself needs, taken before any script can change it
+-- bytes in and bytes out, and throws the runtime away. Every call pays for what is in here; what only some need is in
+-- parts, files beside this one that are handed over as bytecode and loaded by the call that needs them. In order:
+--   1. what the box itself needs, taken before any script can change it; parts
 --   2. JSON: decode, encode
---   3. SHA-256, and what stands on it
---   4. the script's world
---   5. the three calls: run, evaluate, check
+--   3. the script's world
+--   4. the three calls: run, evaluate, check
 --
 -- Rules that keep a script in: the script's globals are not the real ones; `debug`, `load` and their like are reachable
 -- only from locals in here; nothing in here looks into a script's table except with next, rawget and rawlen, or at a
 -- key known to be there, so no metamethod of a script ever runs on the host's behalf; everything happens inside one
 -- pcall, under the memory limit and under the timer of the worker.
 
-local SHA256, CHECK = ... -- the parts in files of their own, as bytecode
+local CHECK, ESCAPED, EVALUATE, REFUSE, SHA256, TROUBLE, WORLD = ... -- the parts, as bytecode
 
 -- 1. Kept from the real globals -----------------------------------------------------------------------------------
 
@@ -36,6 +36,13 @@ string.dump = nil
 for _, name in ipairs{"python", "package", "require", "load", "loadfile", "dofile", "collectgarbage", "io", "os"} do _G[name] = nil end
 debug = false
 
+-- A part is given what it works with: by the time it is loaded, a script may have changed the tables of the libraries.
+local function part(code, ...)
+  local chunk, problem = load(code, "=box", "b")
+  if not chunk then error(problem, 0) end
+  return chunk(...)
+end
+
 -- 2. JSON ---------------------------------------------------------------------------------------------------------
 
 -- What JSON has and Lua has not. `null` is a table nobody can change; lists carry a metatable nobody can see; an object
@@ -46,7 +53,7 @@ local NULL = setmetatable({}, {
   __newindex = function() error("null cannot be changed", 2) end,
 })
 local LIST = {__metatable = false}
-local DATA = {__metatable = false} -- the list `data`; its reading and writing of fields is in part 4
+local DATA = {__metatable = false} -- the list `data`; its reading and writing of fields is in part 3
 -- Looked up instead of compared: == would call a script's __eq, a table's key never does.
 local IS_NULL, MARKS = {[NULL] = true}, {[LIST] = true, [DATA] = true}
 local listed = setmetatable({}, {__mode = "k"})    -- lists that also have a metatable of the script's own
@@ -58,64 +65,15 @@ local function fail(position, what)
   error(format("%s at byte %d", what, position), 0)
 end
 
-local UNESCAPED = {
-  [34] = '"', [47] = "/", [92] = "\\", [98] = "\b", [102] = "\f", [110] = "\n", [114] = "\r", [116] = "\t",
-}
-
--- The string that starts at `position` (after its quote), when it has something to unescape.
-local function decode_escaped(position)
-  local start, pieces, n, whole = position, {}, 0, ""
-  while true do
-    local at = find(text, '[%c"\\]', position)
-    if not at then fail(start - 1, "a string does not end, it starts") end
-    if at > position then
-      n = n + 1
-      pieces[n] = sub(text, position, at - 1)
-    end
-    local c = byte(text, at)
-    if c == 34 then
-      return whole .. concat(pieces, "", 1, n), at + 1
-    end
-    n = n + 1
-    if c == 127 then
-      pieces[n] = "\127"
-      position = at + 1
-    elseif c ~= 92 then
-      fail(at, "a control character inside a string")
-    else
-      local escaped = byte(text, at + 1)
-      if escaped == 117 then
-        local hex = match(text, "^%x%x%x%x", at + 2)
-        if not hex then fail(at, "\\u without four hexadecimal digits") end
-        local code = tonumber(hex, 16)
-        position = at + 6
-        if code >= 0xD800 and code <= 0xDFFF then
-          local low = code < 0xDC00 and match(text, "^\\u([dD][c-fC-F]%x%x)", position)
-          if low then
-            code = 0x10000 + (code - 0xD800) * 0x400 + tonumber(low, 16) - 0xDC00
-            position = position + 6
-          else
-            code = 0xFFFD -- half of a pair is no character
-          end
-        end
-        pieces[n] = utf8_char(code)
-      else
-        pieces[n] = UNESCAPED[escaped] or fail(at, "a backslash before what needs none")
-        position = at + 2
-      end
-    end
-    if n >= 1000 then -- a long string of escapes must not cost a table entry each
-      whole, n = whole .. concat(pieces, "", 1, n), 0
-    end
-  end
-end
+local unescape -- gives the string that starts at a position (after its quote) of a text with backslashes, and where it ends
 
 local function decode_string(position)
   local close = find(text, '"', position + 1, true)
   if not close then fail(position, "a string does not end, it starts") end
   local value = sub(text, position + 1, close - 1)
   if dirty and find(value, "[%c\\]") then
-    return decode_escaped(position + 1)
+    unescape = unescape or part(ESCAPED, byte, concat, fail, find, match, sub, tonumber, utf8_char)
+    return unescape(text, position + 1)
   end
   return value, close + 1
 end
@@ -276,26 +234,9 @@ local flush_at        -- pieces that are joined to a chunk
 local path, stack     -- where the encoder is, level by level: the key it follows, the table it is in
 local root            -- what the whole is called in messages
 local shapes, n_shapes -- first key → the keys of the last object that began with it, and their order when sorted
-
-local function place(depth)
-  local parts = {root}
-  for level = 1, depth do
-    local key = path[level]
-    if depth > 12 and level > 6 and level <= depth - 3 then
-      if level == 7 then parts[#parts + 1] = "…" end
-    elseif math_type(key) then
-      parts[#parts + 1] = format("[%d]", key)
-    elseif find(key, "^[%a_][%w_]*$") and #key <= 100 then
-      parts[#parts + 1] = "." .. key
-    else
-      parts[#parts + 1] = format('["%s"]', sub(key, 1, 100))
-    end
-  end
-  return concat(parts)
-end
-
-local function refuse(depth, what)
-  error(place(depth) .. " " .. what, 0)
+-- Raises what is wrong with the value at this depth, with the place where it stands.
+local function refuse(depth, what, value)
+  return part(REFUSE, concat, error, find, format, math_type, next, rawequal, sub, type)(root, path, depth, what, value)
 end
 
 local ESCAPES
@@ -334,7 +275,7 @@ local function encode_scalar(value, depth, key)
       value = escape(value)
       if not value then
         path[depth] = key
-        refuse(depth, "is a string JSON cannot hold (not valid UTF-8)")
+        refuse(depth, "text")
       end
     end
     if #value > 1000 then -- not copied once more just for its quotes
@@ -347,7 +288,7 @@ local function encode_scalar(value, depth, key)
     if math_type(value) == "float" then
       if value ~= value or value == huge or value == -huge then
         path[depth] = key
-        refuse(depth, format("is not a number JSON can hold (%s)", value ~= value and "NaN" or value > 0 and "infinity" or "-infinity"))
+        refuse(depth, "number", value)
       end
       local short = tostring(value) -- 14 digits, and ".0" for a whole number
       if tonumber(short) ~= value then
@@ -364,7 +305,7 @@ local function encode_scalar(value, depth, key)
     value = "null"
   else
     path[depth] = key
-    refuse(depth, "is a " .. kind .. ", which JSON cannot hold")
+    refuse(depth, "kind", value)
   end
   n = n + 1
   out[n] = value
@@ -380,22 +321,7 @@ local function encode_list(list, depth)
       break
     end
   end
-  if loose then
-    length = 0
-    local count = 0
-    for key in next, list do
-      if math_type(key) ~= "integer" then
-        refuse(depth - 1, "is a list that also has the key " .. (type(key) == "string" and format('"%s"', sub(key, 1, 100)) or "of type " .. type(key)))
-      elseif key < 1 then
-        refuse(depth - 1, format("is a list with the index %d; lists start at 1", key))
-      end
-      count = count + 1
-      if key > length then length = key end
-    end
-    if length > 2 * count + 10 then
-      refuse(depth - 1, format("is a sparse list: %d values, the last at index %d", count, length))
-    end
-  end
+  if loose then length = refuse(depth - 1, "loose", list) end
   local before = "["
   for i = 1, length do
     local value
@@ -416,13 +342,14 @@ local function encode_list(list, depth)
 end
 
 -- ',"key":' for each of the sorted keys.
+
 local function prefixes(keys, depth)
   local list = {}
   for i, key in ipairs(keys) do
     local text_of_key = key
     if not find(key, PLAIN) then
       text_of_key = escape(key)
-      if not text_of_key then refuse(depth - 1, "has a key JSON cannot hold (not valid UTF-8)") end
+      if not text_of_key then refuse(depth - 1, "key") end
     end
     list[i] = (i == 1 and '{"' or ',"') .. text_of_key .. '":'
   end
@@ -433,7 +360,7 @@ local function sorted_keys(object, depth, nulls)
   local keys, count = {}, 0
   for key in next, object do
     if type(key) ~= "string" then
-      refuse(depth - 1, "is an object with a key that is no string (" .. type(key) .. "): JSON has lists 1…n and objects with names, not both")
+      refuse(depth - 1, "mixed", key)
     end
     count = count + 1
     keys[count] = key
@@ -522,12 +449,7 @@ function encode_table(value, depth)
   end
   if depth > deepest then
     stack[depth] = value
-    for lower = 2, depth do
-      for upper = 1, lower - 1 do
-        if rawequal(stack[upper], stack[lower]) then refuse(lower - 1, "contains itself (a cycle)") end
-      end
-    end
-    refuse(depth - 1, "is nested deeper than " .. DEEPEST .. " levels")
+    refuse(depth, "deep", stack)
   end
   stack[depth] = value
   local first = next(value)
@@ -581,154 +503,8 @@ local function encode_text(value, name)
   return false, pieces
 end
 
--- 3. SHA-256, and what stands on it -----------------------------------------------------------------------------
+-- 3. The script's world -------------------------------------------------------------------------------------------
 
--- Parts that few calls need are loaded by those. They get what they work with from here: by then a script may have
--- changed the tables of the libraries.
-local function part(code, ...)
-  local chunk, problem = load(code, "=box", "b")
-  if not chunk then error(problem, 0) end
-  return chunk(...)
-end
-
-local sha256_loaded
-
-local function sha256(message)
-  sha256_loaded = sha256_loaded or part(SHA256, char, format, gsub, rep, sub, pack, unpack_bytes, tonumber)
-  return sha256_loaded(message)
-end
-
-local entropy, ids = "", 0 -- 48 random bytes from the host: 32 for uuid, 16 for math.random
-
-local function uuid()
-  ids = ids + 1
-  local hex = sha256(sub(entropy, 1, 32) .. pack(">I8", ids))
-  return format("%s-%s-4%s-%x%s-%s", sub(hex, 1, 8), sub(hex, 9, 12), sub(hex, 14, 16),
-    8 | tonumber(sub(hex, 17, 17), 16) & 3, sub(hex, 18, 20), sub(hex, 21, 32))
-end
-
--- 4. The script's world -------------------------------------------------------------------------------------------
-
-local started_ms, started_clock = 0, 0
-
-local function describe(problem)
-  local kind = type(problem)
-  if kind == "string" then return problem end
-  if kind == "table" then
-    local message = rawget(problem, "message")
-    if type(message) == "string" then return message end
-    local ok, json = encode_text(problem, "error")
-    return ok and json or "an error that is a table"
-  end
-  if kind == "function" or kind == "thread" or kind == "userdata" then return "an error that is a " .. kind end
-  return tostring(problem)
-end
-
--- Raises `problem` as an error of the script's line that called the box.
-local function blame(problem)
-  if problem == MEMORY then error(problem, 0) end
-  error(problem, 3)
-end
-
-local function json_encode(value)
-  local ok, result = encode_text(value, "the value")
-  if ok then return result end
-  if result == MEMORY then error(result, 0) end
-  blame("json.encode: " .. result)
-end
-
-local function json_decode(source)
-  if type(source) ~= "string" then blame("json.decode: a string is needed, not " .. type(source)) end
-  local ok, value = pcall(decode, source, DEEPEST)
-  if ok then return value end
-  if value == MEMORY then error(value, 0) end
-  blame("json.decode: " .. value)
-end
-
-local lines, n_lines, dropped = {}, 0, 0
-local MOST_LINES, LONGEST_LINE = 200, 2000
-
-local function log(...)
-  if n_lines >= MOST_LINES then
-    dropped = dropped + 1
-    return
-  end
-  local words, count = {...}, select("#", ...)
-  for i = 1, count do
-    local word = words[i]
-    if type(word) == "table" then
-      local ok, json = encode_text(word, "the value")
-      if not ok and json == MEMORY then error(json, 0) end
-      word = ok and json or "(a table: " .. json .. ")"
-    elseif type(word) ~= "string" then
-      word = tostring(word)
-    end
-    words[i] = sub(word, 1, LONGEST_LINE + 1)
-  end
-  local line = concat(words, " ", 1, count)
-  if #line > LONGEST_LINE then line = sub(line, 1, LONGEST_LINE) .. "…" end
-  n_lines = n_lines + 1
-  lines[n_lines] = line
-end
-
--- The lines for the host: each with its length before it, since they may hold anything.
-local function packed_log()
-  if n_lines == 0 then return "" end
-  if dropped > 0 then lines[n_lines + 1] = format("(%d more lines were dropped)", dropped) end
-  for i = 1, #lines do lines[i] = pack("<s4", lines[i]) end
-  return concat(lines)
-end
-
-local function set_metatable(value, meta)
-  if type(value) ~= "table" then blame("setmetatable: a table is needed, not " .. type(value)) end
-  if meta ~= nil and type(meta) ~= "table" then blame("setmetatable: the metatable must be a table or nil, not " .. type(meta)) end
-  if IS_NULL[value] then blame("null cannot be changed") end
-  local present = metatable_of(value)
-  if rawequal(present, DATA) then blame("the metatable of data cannot be changed") end
-  if meta then
-    if rawget(meta, "__gc") ~= nil then blame("setmetatable: __gc (a finaliser) is not available here") end
-    if IS_NULL[meta] then blame("null cannot be a metatable") end
-  end
-  if rawequal(present, LIST) then
-    if meta == nil then return value end
-    listed[value] = true
-    return replace_metatable(value, meta)
-  end
-  if present and rawget(present, "__metatable") ~= nil then blame("cannot change a protected metatable") end
-  if meta == nil and listed[value] then meta = LIST end -- its own metatable goes, the list stays one
-  return setmetatable(value, meta)
-end
-
-local function get_metatable(value)
-  if type(value) ~= "table" then return nil end -- those of strings and the like are the host's
-  local meta = metatable_of(value)
-  if not meta or IS_NULL[value] or MARKS[meta] then return nil end
-  local shown = rawget(meta, "__metatable")
-  if shown ~= nil then return shown end
-  return meta
-end
-
-local function raw_set(value, key, new)
-  if type(value) ~= "table" then blame("rawset: a table is needed, not " .. type(value)) end
-  if IS_NULL[value] then blame("null cannot be changed") end
-  if key == nil then blame("rawset: the index is nil") end
-  if key ~= key then blame("rawset: the index is NaN") end
-  return rawset(value, key, new)
-end
-
-local function array(list)
-  if list == nil then list = {} end
-  if type(list) ~= "table" or IS_NULL[list] then blame("array: a table is needed, as in array{1, 2}") end
-  local meta = metatable_of(list)
-  if not meta then
-    setmetatable(list, LIST)
-  elseif not MARKS[meta] then
-    listed[list] = true
-  end
-  return list
-end
-
--- `data.score` is `data[1].score`, to read and to write.
 function DATA.__index(data, key)
   if type(key) == "number" then return nil end
   local first = rawget(data, 1)
@@ -743,58 +519,36 @@ function DATA.__newindex(data, key, value)
   end
   local first = rawget(data, 1)
   if type(first) ~= "table" or IS_NULL[first] or is_list(first) then
-    blame(format("data.%s cannot be set: the first item is not an object", tostring(key)))
+    error(format("data.%s cannot be set: the first item is not an object", tostring(key)), 2)
   end
   rawset(first, key, value)
 end
 
-local function now()
-  local ms = started_ms + floor((clock() - started_clock) * 1000)
-  return format("%s.%03dZ", os_date("!%Y-%m-%dT%H:%M:%S", ms // 1000), ms % 1000)
-end
-
--- The process has TZ=UTC, so local time is UTC and `os.time{...}` reads its fields as UTC.
-local function date(pattern, seconds)
-  if pattern == nil then pattern = "%c" end
-  if type(pattern) ~= "string" then blame("date: the format must be a string, not " .. type(pattern)) end
-  local ok, result
-  if seconds == nil then ok, result = pcall(os_date, pattern) else ok, result = pcall(os_date, pattern, seconds) end
-  if ok then return result end
-  blame((gsub(result, "^bad argument #(%d) to '%?' ", "date: bad argument #%1 ")))
-end
-
-local function hash(value)
-  if type(value) == "number" then value = tostring(value) end
-  if type(value) ~= "string" then blame("hash: a string is needed, not " .. type(value)) end
-  return sha256(value)
-end
-
+-- What is missing here is in the part WORLD. A script that does not name any of it cannot tell the difference: there is
+-- no way to a global but by its name, `_G` or `_ENV`, and the host looks for those.
 local env = {
   assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = pcall, rawequal = rawequal, rawget = rawget,
-  rawlen = rawlen, rawset = raw_set, select = select, tonumber = tonumber, tostring = tostring, type = type, xpcall = xpcall,
-  getmetatable = get_metatable, setmetatable = set_metatable,
-  coroutine = coroutine, math = math, string = string, table = table, utf8 = utf8,
-  os = {clock = function() return clock() - started_clock end, date = date, difftime = os_difftime, time = os_time},
-  json = {decode = json_decode, encode = json_encode},
-  array = array, date = date, hash = hash, log = log, now = now, null = NULL, print = log, time = os_time, uuid = uuid,
+  rawlen = rawlen, select = select, tonumber = tonumber, tostring = tostring, type = type, xpcall = xpcall,
+  coroutine = coroutine, math = math, string = string, table = table, utf8 = utf8, null = NULL,
 }
-env._G = env
 
--- 5. The three calls ----------------------------------------------------------------------------------------------
+local packed_log -- gives the lines of the log for the host; nil while nothing can write any
+
+local function furnish(now_ms, random)
+  packed_log = part(WORLD, env, now_ms, random, {
+    DATA = DATA, IS_NULL = IS_NULL, LIST = LIST, MARKS = MARKS, MEMORY = MEMORY, SHA256 = SHA256, DEEPEST = DEEPEST,
+    char = char, clock = clock, concat = concat, decode = decode, encode_text = encode_text, error = error, floor = floor, format = format, gsub = gsub,
+    listed = listed, metatable_of = metatable_of, os_date = os_date, os_difftime = os_difftime,
+    os_time = os_time, pack = pack, part = part, pcall = pcall, rawequal = rawequal,
+    rawget = rawget, rawset = rawset, rep = rep, replace_metatable = replace_metatable, select = select, setmetatable = setmetatable,
+    sub = sub, tonumber = tonumber, tostring = tostring, type = type, unpack_bytes = unpack_bytes,
+  })
+end
+
+-- 4. The three calls ----------------------------------------------------------------------------------------------
 
 -- How the sandbox says which part of the work ran out of memory.
 local stage
-
--- "name:3: text" as "line 3: text".
-local function with_line(problem, name)
-  local text_of_problem = sub(describe(problem), 1, 2000)
-  local prefix = name .. ":"
-  if sub(text_of_problem, 1, #prefix) == prefix then
-    local line, message = match(text_of_problem, "^(%d+): (.*)$", #prefix + 1)
-    if line then return format("line %s: %s", line, message), line, message end
-  end
-  return text_of_problem, nil, text_of_problem
-end
 
 local function compile(source, name, world)
   local chunk, problem = load("return " .. source, "=" .. name, "t", world)
@@ -805,14 +559,13 @@ local function compile(source, name, world)
   error(problem, 0)
 end
 
-local function set_out(now_ms, random)
-  entropy = random
+local function begin_call(world, now_ms, random) -- `world` is empty when the whole of it is not needed
   randomseed(unpack_bytes("<i8i8", random, 33))
-  started_ms, started_clock = tonumber(now_ms), clock()
+  if world ~= "" then furnish(now_ms, random) end
 end
 
-local function run(source, name, items, context, now_ms, random)
-  set_out(now_ms, random)
+local function run(source, name, items, context, world, now_ms, random)
+  begin_call(world, now_ms, random)
   stage = "input"
   local data = replace_metatable(decode(items, DEEPEST + 1), DATA)
   local first = rawget(data, 1)
@@ -829,77 +582,31 @@ local function run(source, name, items, context, now_ms, random)
   return encode_pieces(result, "result", levels)
 end
 
-local function expression(source, parameters, name)
-  local names = {}
-  for i = 1, parameters do names[i] = "p" .. i end
-  local head = parameters > 0 and "local " .. concat(names, ",") .. " = ... return " or "return "
-  local chunk, problem = load(head .. source, "=expression", "t", env)
-  if chunk then return chunk end
-  if problem == MEMORY then error(problem, 0) end
-  return function() error(problem, 0) end
+-- What went wrong, for people: "name:3: text" as "line 3: text"; then the line, if there is one, and the text alone.
+local function with_line(problem, name)
+  return part(TROUBLE, encode_text, find, format, match, rawget, sub, tostring, type)(problem, name)
 end
 
-local function one_row(row, chunks_of_row, counts, at)
-  local separator = "["
-  for e = 1, #chunks_of_row do
-    at[1] = e
-    local arguments = row[e]
-    local count = counts[e]
-    for i = 1, count do
-      if IS_NULL[arguments[i]] then arguments[i] = nil end
-    end
-    local value = chunks_of_row[e](unpack(arguments, 1, count))
-    n = n + 1
-    out[n] = separator
-    separator = ","
-    encode_value(value, DEEPEST)
-  end
-  n = n + 1
-  out[n] = "]"
-end
-
-local function evaluate(sources, rows, now_ms, random)
-  set_out(now_ms, random)
+local function evaluate(sources, rows, world, now_ms, random)
+  begin_call(world, now_ms, random)
   stage = "input"
-  local all = decode(sources, DEEPEST)
-  local list = decode(rows, DEEPEST + 3)
+  local all, list = decode(sources, DEEPEST), decode(rows, DEEPEST + 3)
   rows = nil
   stage = "script"
-  local compiled, counts, names, at = {}, {}, {}, {}
-  for e, one in ipairs(all) do
-    compiled[e], counts[e], names[e] = expression(one[1], one[2], one[3]), one[2], one[3]
-  end
-  begin("the value", huge)
-  n = 1
-  out[1] = "["
-  for r = 1, #list do
-    if r > 1 then
+  return part(EVALUATE, {
+    IS_NULL = IS_NULL, MEMORY = MEMORY, concat = concat, env = env, error = error, escape = escape, format = format, gsub = gsub,
+    ipairs = ipairs, load = load, pcall = pcall, unpack = unpack, with_line = with_line,
+    begin = function() begin("the value", huge) end,
+    write = function(value) encode_value(value, DEEPEST) end,
+    put = function(piece)
       n = n + 1
-      out[n] = ","
-    end
-    local before = n
-    local ok, problem = pcall(one_row, list[r], compiled, counts, at)
-    list[r] = false -- let its memory go
-    if not ok then
-      n = before
-      local name = names[at[1]]
-      local message
-      if problem == MEMORY then
-        message = problem
-      else
-        local _, line, plain = with_line(problem, "expression")
-        message = line and line ~= "1" and format("%s, line %s: %s", name, line, plain) or name .. ": " .. plain
-      end
-      message = escape(message) or escape((gsub(message, "[\128-\255]", "?")))
-      n = n + 1
-      out[n] = '"' .. message .. '"'
-    end
-    if n > 4000 then flush() end
-  end
-  n = n + 1
-  out[n] = "]"
-  flush()
-  return chunks
+      out[n] = piece
+    end,
+    mark = function() return n end,
+    go_back = function(mark) n = mark end,
+    flush = flush,
+    pieces = function() return chunks end,
+  })(all, list)
 end
 
 local function check(packed)
@@ -917,8 +624,11 @@ return function(call, ...)
     out, chunks, env, text = nil, nil, nil, nil
     if answer == MEMORY then return "memory", "", stage end
   end
-  local done, record = pcall(packed_log)
-  if not done then record = "" end
+  local record = ""
+  if packed_log then
+    local done, lines = pcall(packed_log)
+    if done then record = lines end
+  end
   if ok then
     local unpacked = #answer < 1000 and answer or {concat(answer)}
     return "ok", record, unpack(unpacked)
