@@ -33,9 +33,8 @@ def main() -> int:
             home = Path(folder) / name
             home.mkdir()
             try:
-                rows.extend(
-                    dataclasses.replace(row, group=measure.title) for row in measure.run(Bench(arguments.seconds, arguments.rounds, home))
-                )
+                asked = Bench(arguments.seconds, arguments.rounds, home, arguments.against)
+                rows.extend(dataclasses.replace(row, group=measure.title) for row in measure.run(asked))
             except Exception as error:  # the other measures are still worth having
                 failed = True
                 rows.append(Row("failed", f"{type(error).__name__}: {error}", group=measure.title, ok=False))
@@ -58,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=_positive, default=1, metavar="N", help="seconds of a round of load (default 1)")
     parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="rounds of each side (default 5)")
     parser.add_argument("--only", action="append", choices=list(MEASURES), help="only this measure; may be repeated")
+    parser.add_argument("--against", default="", metavar="REVISION", help="an earlier commit to measure the POC beside")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, too")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to make the temporary folder; must be a real disk")
     return parser.parse_args()

@@ -1,6 +1,6 @@
 """A light HTTP client on raw sockets: for single calls, and as a load generator in a process of its own where there is no wrk.
 
-    python -m bench.client PORT PATH BODY CONNECTIONS SECONDS
+    python -m bench.client PORT PATH BODY CONNECTIONS SECONDS ["NAME: VALUE" …]
 
 It knows just enough HTTP for servers that answer with a content-length.
 """
@@ -12,6 +12,7 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TIMEOUT = 30.0
@@ -25,9 +26,9 @@ class Reply:
     body: bytes
 
 
-def request_bytes(method: str, path: str, body: bytes = b"") -> bytes:
-    """A whole request; a body is announced as JSON."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+def request_bytes(method: str, path: str, body: bytes = b"", headers: Sequence[str] = ()) -> bytes:
+    """A whole request; a body is announced as JSON. `headers` are lines."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n" + "".join(f"{line}\r\n" for line in headers)
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body
@@ -46,9 +47,9 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def call(self, method: str, path: str, body: bytes = b"") -> Reply:
+    def call(self, method: str, path: str, body: bytes = b"", headers: Sequence[str] = ()) -> Reply:
         """Send a request and wait for its answer."""
-        return self.exchange(request_bytes(method, path, body))
+        return self.exchange(request_bytes(method, path, body, headers))
 
     def exchange(self, request: bytes) -> Reply:
         """Send the bytes of a request and wait for its answer."""
@@ -67,15 +68,15 @@ class Connection:
         return data
 
 
-def call(port: int, method: str, path: str, body: bytes = b"") -> Reply:
+def call(port: int, method: str, path: str, body: bytes = b"", headers: Sequence[str] = ()) -> Reply:
     """One request on a connection of its own."""
     with Connection(port) as connection:
-        return connection.call(method, path, body)
+        return connection.call(method, path, body, headers)
 
 
-def call_ok(port: int, method: str, path: str, body: bytes = b"") -> bytes:
+def call_ok(port: int, method: str, path: str, body: bytes = b"", headers: Sequence[str] = ()) -> bytes:
     """The body of an answer that must be a success."""
-    reply = call(port, method, path, body)
+    reply = call(port, method, path, body, headers)
     if reply.status >= 300:
         raise RuntimeError(f"{method} {path} answered {reply.status}: {reply.body[:500].decode(errors='replace')}")
     return reply.body
@@ -155,8 +156,9 @@ def generate(port: int, request: bytes, connections: int, seconds: float) -> tup
 
 def main() -> None:
     """Generate load and print a JSON line."""
-    port, path, body, connections, seconds = sys.argv[1:]
-    latencies, failures, took = generate(int(port), request_bytes("POST", path, body.encode()), int(connections), float(seconds))
+    port, path, body, connections, seconds, *headers = sys.argv[1:]
+    request = request_bytes("POST", path, body.encode(), headers)
+    latencies, failures, took = generate(int(port), request, int(connections), float(seconds))
     latencies.sort()
     count = len(latencies)
     print(

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,7 +32,7 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "bench.client"
 
 
-def post(server: Server, path: str, body: bytes, connections: int, seconds: int, *, own: bool = False) -> Load:
+def post(server: Server, path: str, body: bytes, connections: int, seconds: int, *, own: bool = False, headers: Sequence[str] = ()) -> Load:
     """POST a body over and over on keep-alive connections. Raises `RuntimeError` when any answer is not a success.
 
     `own` takes our own client although there is a wrk: wrk adds latencies that it thinks it missed, ours tells those it saw.
@@ -43,6 +44,7 @@ def post(server: Server, path: str, body: bytes, connections: int, seconds: int,
             "-t1",
             f"-c{connections}",
             f"-d{seconds}s",
+            *(part for header in headers for part in ("-H", header)),
             "-s",
             str(lua),
             f"http://127.0.0.1:{server.port}{path}",
@@ -51,6 +53,7 @@ def post(server: Server, path: str, body: bytes, connections: int, seconds: int,
         ]
     else:
         command = [sys.executable, "-m", "bench.client", str(server.port), path, body.decode(), str(connections), str(seconds)]
+        command += headers
     used = processes.cpu_seconds_of(server.pid)
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SPARE_SECONDS, check=True)
     used = processes.cpu_seconds_of(server.pid) - used

@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +27,28 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], folder: Path, **settings: object) -> Iterator[Server]:
-    """Run a Python module that prints its address first. Its errors go to `folder`; `settings` become `MECHAWAY_…` variables."""
+def serving(
+    command: Sequence[str], folder: Path, *, line: str = "", tree: Path | None = None, settings: Mapping[str, object] | None = None
+) -> Iterator[Server]:
+    """Run a Python module that prints its address first.
+
+    Its errors go to `folder`; `settings` become `MECHAWAY_…` variables. `line` is what it reads first, `tree` the folder that its
+    modules come from.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MECHAWAY_")}
-    environment |= {f"MECHAWAY_{name.upper()}": str(value) for name, value in settings.items()}
+    environment |= {f"MECHAWAY_{name.upper()}": str(value) for name, value in (settings or {}).items()}
+    if tree is not None:
+        environment["PYTHONPATH"] = str(tree)
     folder.mkdir(parents=True, exist_ok=True)
     errors = folder / "stderr.txt"
     with errors.open("ab") as stderr:
         spawned = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+            [sys.executable, "-m", *command], env=environment, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
         )
+        assert process.stdin is not None
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.close()
     try:
         yield Server(process.pid, _port(process, errors), spawned)
     finally:
@@ -45,10 +56,10 @@ def serving(command: Sequence[str], folder: Path, **settings: object) -> Iterato
 
 
 @contextlib.contextmanager
-def mechaway(folder: Path, **settings: object) -> Iterator[Server]:
-    """`mechaway dev` over the data folder `folder`/data, with one worker unless `settings` say otherwise."""
+def mechaway(folder: Path, tree: Path | None = None, **settings: object) -> Iterator[Server]:
+    """`mechaway dev` over the data folder `folder`/data, with one worker unless `settings` say otherwise; of `tree` when given."""
     command = ["mechaway_core.cli", "dev", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder / "data")]
-    with serving(command, folder, **{"grace": 1, "workers": 1} | settings) as server:
+    with serving(command, folder, tree=tree, settings={"grace": 1, "workers": 1} | settings) as server:
         yield server
 
 

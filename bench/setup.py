@@ -31,6 +31,7 @@ class Bench:
     seconds: int
     rounds: int
     folder: Path
+    against: str = ""  # an earlier commit to measure beside
 
 
 def poc() -> dict[str, Any]:

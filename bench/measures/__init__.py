@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.measures import commits, first_node, graphs, many, parts, poc, sandbox, saving, start
+from bench.measures import before, commits, first_node, graphs, many, outside, parts, poc, sandbox, saving, start
 from bench.report import Row
 from bench.setup import Bench
 
@@ -27,4 +27,6 @@ MEASURES: dict[str, Measure] = {
     "start": Measure("Start and memory", start.measure),
     "sandbox": Measure("The sandbox", sandbox.measure),
     "commits": Measure("Shared commits", commits.measure),
+    "outside": Measure("Calls to the outside, and who calls", outside.measure),
+    "before": Measure("The POC beside an earlier commit", before.measure),
 }

@@ -15,23 +15,37 @@ def new_key() -> bytes:
     return os.urandom(KEY_BYTES)
 
 
-def seal(key: bytes, data: bytes, *purpose: str | int) -> bytes:
-    """Nonce and ciphertext of `data`. It opens only with the same `purpose`, which is authenticated, not stored."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # some 30 ms of import, for those who keep secrets
+class Cipher:
+    """A key, ready to be used."""
 
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, data, _associated(purpose))
+    def __init__(self, key: bytes) -> None:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # some 30 ms of import, for those who keep secrets
+
+        self._aes = AESGCM(key)
+        self._does_not_open = (InvalidTag, ValueError)  # ValueError: too short to hold a nonce
+
+    def seal(self, data: bytes, *purpose: str | int) -> bytes:
+        """Nonce and ciphertext of `data`. It opens only with the same `purpose`, which is authenticated, not stored."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._aes.encrypt(nonce, data, _associated(purpose))
+
+    def open(self, sealed: bytes, *purpose: str | int) -> bytes | None:
+        """What was sealed; None when the key or purpose is another or the bytes were changed."""
+        try:
+            return self._aes.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _associated(purpose))
+        except self._does_not_open:
+            return None
+
+
+def seal(key: bytes, data: bytes, *purpose: str | int) -> bytes:
+    """See `Cipher.seal`."""
+    return Cipher(key).seal(data, *purpose)
 
 
 def open_sealed(key: bytes, sealed: bytes, *purpose: str | int) -> bytes | None:
-    """What was sealed; None when the key or purpose is another or the bytes were changed."""
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    try:
-        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _associated(purpose))
-    except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
-        return None
+    """See `Cipher.open`."""
+    return Cipher(key).open(sealed, *purpose)
 
 
 def _associated(purpose: tuple[str | int, ...]) -> bytes:

@@ -22,7 +22,7 @@ from mechaway_core.names import NAME_RULE, is_secret_name, shorten
 from mechaway_core.ports import ABSENT, Clock, KeyRing, Store, Stored, Unchanged
 from mechaway_core.record import iso
 from mechaway_core.redact import remembered
-from mechaway_core.vault.sealed import new_key, open_sealed, seal
+from mechaway_core.vault.sealed import Cipher, new_key
 
 MOST_BYTES = 65_536  # of one value, in UTF-8
 
@@ -58,7 +58,16 @@ class _Kept:
 @dataclass(frozen=True, slots=True)
 class _DataKey:
     key: bytes = field(repr=False)
+    cipher: Cipher = field(repr=False)
     token: str  # the store's version of the document it came from
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A document of a secret, and what it says; None when it is no secret at all."""
+
+    stored: Stored
+    kept: _Kept | None
 
 
 class Vault:
@@ -69,7 +78,7 @@ class Vault:
         self._keyring = keyring
         self._clock = clock
         self._keys: dict[str, _DataKey] = {}
-        self._sealed: dict[tuple[str, str], Stored] = {}
+        self._sealed: dict[tuple[str, str], _Held] = {}
 
     # -- for people: values go in and never come out
 
@@ -84,12 +93,12 @@ class Vault:
         for _ in range(_ATTEMPTS):
             known = self._key_for_locking(project)
             stored = self._stored(project, name)
-            before = _read(stored) if stored is not None else None
+            before = stored.kept if stored is not None else None
             now = iso(self._clock.now())
             info = SecretInfo(name, before.info.version + 1 if before else 1, before.info.created_at if before else now, now)
-            sealed = seal(known.key, data, _PURPOSE, project, name, info.version)
+            sealed = known.cipher.seal(data, _PURPOSE, project, name, info.version)
             try:
-                self._store.put(project, _SECRETS + name, _written(info, sealed), stored.version if stored is not None else ABSENT)
+                self._store.put(project, _SECRETS + name, _written(info, sealed), stored.stored.version if stored is not None else ABSENT)
             except Conflict:  # Stale among them
                 continue
             current = self._key(project)
@@ -109,7 +118,7 @@ class Vault:
         stored = self._stored(project, name)
         if stored is None:
             raise _unknown(project, name)
-        return _info(name, stored)
+        return _info(name, stored.stored)
 
     def delete(self, project: str, name: str) -> None:
         """Forget a secret. Raises `Invalid` for its name, `NotFound`."""
@@ -160,9 +169,9 @@ class Vault:
 
     # -- inside
 
-    def _stored(self, project: str, name: str) -> Stored | None:
+    def _stored(self, project: str, name: str) -> _Held | None:
         have = self._sealed.get((project, name))
-        stored = self._store.get(project, _SECRETS + name, have.version if have is not None else None)
+        stored = self._store.get(project, _SECRETS + name, have.stored.version if have is not None else None)
         if isinstance(stored, Unchanged):
             return have
         if stored is None:
@@ -170,13 +179,13 @@ class Vault:
             return None
         if len(self._sealed) >= _MOST_SEALED:
             self._sealed.clear()
-        self._sealed[project, name] = stored
-        return stored
+        held = self._sealed[project, name] = _Held(stored, _read(stored))
+        return held
 
-    def _open(self, project: str, name: str, stored: Stored) -> str:
-        kept, known = _read(stored), self._key(project)
+    def _open(self, project: str, name: str, held: _Held) -> str:
+        kept, known = held.kept, self._key(project)
         if kept is not None and known is not None:
-            data = open_sealed(known.key, kept.sealed, _PURPOSE, project, name, kept.info.version)
+            data = known.cipher.open(kept.sealed, _PURPOSE, project, name, kept.info.version)
             if data is not None:
                 return data.decode()
         raise Locked(
@@ -194,7 +203,7 @@ class Vault:
             self._keys.pop(project, None)
             return None
         key, stored = self._unwrapped(project, stored)
-        known = self._keys[project] = _DataKey(key, stored.version)
+        known = self._keys[project] = _DataKey(key, Cipher(key), stored.version)
         return known
 
     def _unwrapped(self, project: str, stored: Stored) -> tuple[bytes, Stored]:
