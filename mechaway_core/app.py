@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -159,9 +159,8 @@ class App:
         if lock is not None:
             self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
         run = self._engine.prepare(plan, step, project, "webhook")
-        with self._files_for(run):
-            items = self._read(run, call, named, lock.hides if lock is not None else "")
-            claim = self._claim(plan, step, run, items)
+        items = self._read(run, call, named, lock.hides if lock is not None else "")
+        claim = self._claim(plan, step, run, items)
         try:
             return Answered(self._go(plan, run, items, self.settings.front_door_timeout or None), step.node, claim)
         except BaseException:
@@ -191,8 +190,7 @@ class App:
             return self._start(plan, step, given, project)
         step, named = triggers.route(plan, call)
         run = self._engine.prepare(plan, step, project, "webhook")
-        with self._files_for(run):
-            given = self._read(run, call, named)
+        given = self._read(run, call, named)
         return self._go(plan, run, given, None)
 
     def _find(self, project: str, workflow_id: str, call: triggers.Call) -> tuple[Plan, Step, dict[str, str]]:
@@ -201,34 +199,36 @@ class App:
             raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
         return plan, *triggers.route(plan, call)
 
-    @contextlib.contextmanager
-    def _files_for(self, run: Run) -> Iterator[None]:
-        """What is kept for a run before it begins goes again when something keeps it from beginning."""
-        try:
-            yield
-        except BaseException:
-            self._files.delete(run.info.project, run.info.id)
-            raise
-
     def _read(self, run: Run, call: triggers.Call, named: dict[str, str], hide: str = "") -> Items:
         """The items that a call brings; what else it says becomes the run's request. Its files are kept under the run's id."""
         try:
             run.request, items = triggers.read(call, named, self._engine.area(run), self.settings, hide)
+        except BaseException:
+            self._forget_files(run)
+            raise
         finally:
             if call.spool is not None:  # its files are kept by now; a run that takes long need not keep it too
                 call.spool.close()
         return items
+
+    def _forget_files(self, run: Run) -> None:
+        """What is kept for a run before it begins goes again when something keeps it from beginning."""
+        self._files.delete(run.info.project, run.info.id)
 
     def _claim(self, plan: Plan, step: Step, run: Run, items: Items) -> Claim | None:
         """The right to answer this delivery, where the webhook tells deliveries apart."""
         template = getattr(step.node, "delivery", None)
         if template is None or run.request is None:
             return None
-        key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
         dedupe = step.node.dedupe  # type: ignore[attr-defined]
         allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
         window, answer = dedupe.get("window", WINDOW), dedupe.get("answer", "first")
-        return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
+        try:
+            key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
+            return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
+        except BaseException:
+            self._forget_files(run)
+            raise
 
     def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:
         return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, None)

@@ -86,7 +86,8 @@ def read(call: Call, named: dict[str, str], area: Area, settings: Settings, hide
 
 def is_form_data(content_type: str) -> bool:
     """Whether a body of this content type may bring files."""
-    return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
+    lower = content_type.lower()
+    return "multipart" in lower and lower.partition(";")[0].strip() == "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)

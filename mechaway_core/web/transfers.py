@@ -61,13 +61,14 @@ async def whole_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 def brings_files(scope: Scope) -> bool:
     """Whether a request has a body that may bring files."""
-    content_type, body = b"", False
     for name, value in scope["headers"]:
         if name == b"content-type":
-            content_type = content_type or value
-        elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
-            body = True
-    return body and is_form_data(content_type.decode("latin-1"))
+            return is_form_data(value.decode("latin-1")) and _has_body(scope)
+    return False
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in scope["headers"])
 
 
 @contextlib.asynccontextmanager
