@@ -72,11 +72,13 @@ OAuth2ClientCredentials = TypedDict(
     },
 )
 
+OAuth2ClientCredentials.__doc__ = "A token that is fetched with a client's id and secret; `in` says where these go, `header` when left out."
+
 MaxPages = Annotated[int, Ge(1), Le(100_000)]
 
 
 class LinkPages(TypedDict):
-    """The header Link says where the next page is."""
+    """The header Link says where the next page is, as rel="next"."""
 
     kind: Required[Literal["link"]]
     items: NotRequired[str]
@@ -84,7 +86,7 @@ class LinkPages(TypedDict):
 
 
 class BodyPages(TypedDict):
-    """The body says where the next page is."""
+    """The body says where the next page is: `next` is a path to its URL."""
 
     kind: Required[Literal["body"]]
     next: Required[str]
@@ -93,7 +95,7 @@ class BodyPages(TypedDict):
 
 
 class NumberPages(TypedDict):
-    """Pages are counted."""
+    """Pages are counted; `size` goes into the query as `size_param`, "size" when left out."""
 
     kind: Required[Literal["page"]]
     param: Required[str]
@@ -105,7 +107,7 @@ class NumberPages(TypedDict):
 
 
 class CursorPages(TypedDict):
-    """The body holds a cursor for the next page."""
+    """The body holds a cursor for the next page, which `next` finds and `param` sends."""
 
     kind: Required[Literal["cursor"]]
     param: Required[str]

@@ -23,7 +23,9 @@ from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape
 _ABOUT = """Workflows as JSON documents: save them, run them, look at what they hold.
 
 Every route also exists under `/p/{project}`; without that prefix it means the project `default`. Every error is
-`application/problem+json` with `type`, `title`, `status`, `detail` and, where they apply, `errors`, `run_id` and `node_id`."""
+`application/problem+json` with `type`, `title`, `status`, `detail` and, where they apply, `errors`, `run_id` and `node_id`.
+
+Where the server has a token, calls show it, or the key of a project with the scope that a route asks for: `Authorization: Bearer …`."""
 
 _PROBLEM = {
     "description": "A problem, told in one sentence.",
@@ -58,11 +60,18 @@ _RUN_BODY = _json_body(
             "items": {"type": "array", "items": {}, "description": "What the trigger gives; one empty object when left out."},
         },
         "additionalProperties": False,
+        "examples": [{"items": [{"student_id": "s124", "score": 60}]}],
     },
     required=False,
 )
 _PROJECT_BODY = _json_body(
-    {"type": "object", "properties": {"slug": {"type": "string"}}, "required": ["slug"], "additionalProperties": False}
+    {
+        "type": "object",
+        "properties": {"slug": {"type": "string", "description": "Small letters, digits and '-'; 63 at most."}},
+        "required": ["slug"],
+        "additionalProperties": False,
+        "examples": [{"slug": "shop"}],
+    }
 )
 
 _KEY_BODY = _json_body(
@@ -71,13 +80,16 @@ _KEY_BODY = _json_body(
         "properties": {
             "project": {"type": "string", "description": "The project of the key; that of the address when left out."},
             "name": {"type": "string", "maxLength": 100, "description": "What the key is for."},
-            "scopes": {"type": "array", "items": {"type": "string", "enum": list(SCOPES)}, "minItems": 1},
+            "scopes": {"type": "array", "items": {"type": "string", "enum": list(SCOPES)}, "minItems": 1, "description": "What it opens."},
             "expires": {"type": "string", "format": "date-time", "description": "When it ends; never when left out."},
         },
         "required": ["name", "scopes"],
         "additionalProperties": False,
+        "examples": [{"project": "shop", "name": "build robot", "scopes": ["read", "run"], "expires": "2030-01-31T00:00:00Z"}],
     }
 )
+
+_TOKEN = {"type": "http", "scheme": "bearer", "description": "The server's token (MECHAWAY_API_TOKEN), or the key of a project."}
 
 _SECRET_BODY = _json_body(
     {
@@ -85,6 +97,7 @@ _SECRET_BODY = _json_body(
         "properties": {"value": {"type": "string", "writeOnly": True, "minLength": 1, "description": "Text of 64 KB at most."}},
         "required": ["value"],
         "additionalProperties": False,
+        "examples": [{"value": "postgresql://shop:password@db.example.com/shop"}],
     }
 )
 
@@ -105,6 +118,13 @@ register_url_convertor("anything", _Anything())
 
 WorkflowId = Annotated[str, Path(description="The id of a workflow.")]
 SecretName = Annotated[str, Path(description="The name of a secret: a letter or '_', then letters, digits and '_'; 128 at most.")]
+Number = Annotated[int, Path(description="The number of a version.")]
+Slug = Annotated[str, Path(description="The slug of a project.")]
+KeyId = Annotated[str, Path(description="The id of a key, as its list shows it.")]
+Cursor = Annotated[str, Query(description="What the page before gave as `next`.")]
+Before = Annotated[int | None, Query(description="Only versions below this number.")]
+TableName = Annotated[str, Path(description="The name of a table.")]
+RowCursor = Annotated[int, Query(ge=0, description="What the page before gave as `next`.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most to list.")]
 IfMatch = Annotated[str | None, Header(description="Only when the workflow still has this ETag.")]
 IfNoneMatch = Annotated[str | None, Header(description="Only when the workflow has another ETag.")]
@@ -153,7 +173,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         return _saved(saved, 201, "created", {"location": where})
 
     @router.get("/workflows", tags=["workflows"])
-    async def list_workflows(project: Project, limit: Limit = 100, cursor: str = "") -> Response:
+    async def list_workflows(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:
         """The workflows of a project in the order of their ids; `cursor` is what the page before gave as `next`."""
         found = await run_in_threadpool(app.find, project, cursor, limit + 1)
         page = found[:limit]
@@ -181,18 +201,18 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         return _json({"message": f'workflow "{workflow_id}" deleted'})
 
     @router.get("/workflows/{workflow_id}/versions", tags=["workflows"])
-    async def list_versions(project: Project, workflow_id: WorkflowId, limit: Limit = 100, before: int | None = None) -> Response:
+    async def list_versions(project: Project, workflow_id: WorkflowId, limit: Limit = 100, before: Before = None) -> Response:
         """The versions of a workflow, newest first; `before` lists those below a number."""
         return _json({"versions": await run_in_threadpool(app.versions, project, workflow_id, before, limit)})
 
     @router.get("/workflows/{workflow_id}/versions/{number}", tags=["workflows"])
-    async def get_version(project: Project, workflow_id: WorkflowId, number: int) -> Response:
+    async def get_version(project: Project, workflow_id: WorkflowId, number: Number) -> Response:
         """The document of one version."""
         entry = await run_in_threadpool(app.version, project, workflow_id, number)
         return _json(entry.document)
 
     @router.post("/workflows/{workflow_id}/versions/{number}/restore", tags=["workflows"])
-    async def restore_version(project: Project, workflow_id: WorkflowId, number: int) -> Response:
+    async def restore_version(project: Project, workflow_id: WorkflowId, number: Number) -> Response:
         """Save an old version again as the newest."""
         saved = await run_in_threadpool(app.restore, project, workflow_id, number)
         return _saved(saved, 200, f"version {number} restored")
@@ -216,7 +236,9 @@ def _routes(app: App, threads: Threads) -> APIRouter:
 
     @router.get("/node-types", tags=["nodes"])
     async def list_node_types() -> Response:
-        """Every node type with its help, its exits and the JSON Schema of its params."""
+        """Every node type: help, exits, what `inputs` and `secrets` mean to it, and the JSON Schema of its params.
+
+        In a schema `x-template` marks a param that may hold `{{ expression }}`, `x-secret` one that takes `$secret.NAME`."""
         return _json({"node_types": await run_in_threadpool(node_types)})
 
     @router.get("/tables", tags=["tables"])
@@ -228,7 +250,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         )
 
     @router.get("/tables/{table}/rows", tags=["tables"])
-    async def list_rows(project: Project, table: str, limit: Limit = 100, cursor: Annotated[int, Query(ge=0)] = 0) -> Response:
+    async def list_rows(project: Project, table: TableName, limit: Limit = 100, cursor: RowCursor = 0) -> Response:
         """Rows of a table in the order they were made; `cursor` is what the page before gave as `next`."""
         page = await run_in_threadpool(app.rows, project, table, cursor, limit)
         return _json({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
@@ -253,15 +275,15 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         return _json({"slug": slug, "message": f'project "{slug}" created'}, 201, {"location": f"/p/{slug}/api/workflows"})
 
     @router.get("/projects/{slug}", tags=["projects"])
-    async def get_project(slug: str) -> Response:
+    async def get_project(slug: Slug) -> Response:
         """One project."""
         if not await run_in_threadpool(app.projects.exists, slug):
             raise NotFound(f'there is no project "{slug[:80]}"')
         return _json({"slug": slug})
 
     @router.delete("/projects/{slug}", tags=["projects"])
-    async def delete_project(slug: str) -> Response:
-        """Delete a project with its workflows and tables."""
+    async def delete_project(slug: Slug) -> Response:
+        """Delete a project with all it holds: workflows, tables, secrets, keys and files."""
         await run_in_threadpool(app.delete_project, slug)
         return _json({"message": f'project "{slug}" deleted'})
 
@@ -283,14 +305,14 @@ def _access_routes(router: APIRouter, app: App) -> None:
         return _json({**key.as_json(), "key": text}, 201, {"location": f"/p/{slug}/api/keys/{key.id}"})
 
     @router.get("/keys", tags=["access"])
-    async def list_keys(project: Project, limit: Limit = 100, cursor: str = "") -> Response:
+    async def list_keys(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:
         """The keys of a project, by how they begin; `cursor` is what the page before gave as `next`."""
         found = await run_in_threadpool(app.keys, project, cursor, limit + 1)
         page = found[:limit]
         return _json({"keys": [key.as_json() for key in page], "next": page[-1].id if len(found) > limit else None})
 
     @router.delete("/keys/{key_id}", tags=["access"])
-    async def revoke_key(project: Project, key_id: str) -> Response:
+    async def revoke_key(project: Project, key_id: KeyId) -> Response:
         """Make a key of a project worthless, at once."""
         await run_in_threadpool(app.revoke_key, project, key_id)
         return _json({"message": f'key "{key_id}" revoked'})
@@ -305,7 +327,7 @@ def _secret_routes(router: APIRouter, app: App) -> None:
     """Values go in and never come out."""
 
     @router.get("/secrets", tags=["secrets"])
-    async def list_secrets(project: Project, limit: Limit = 100, cursor: str = "") -> Response:
+    async def list_secrets(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:
         """Names, versions and times of a project's secrets, by name; `cursor` is what the page before gave as `next`."""
         found = await run_in_threadpool(app.secrets, project, cursor, limit + 1)
         page = [one.as_json() for one in found[:limit]]
@@ -316,7 +338,12 @@ def _secret_routes(router: APIRouter, app: App) -> None:
         """Version and times of a secret. Its value is never answered."""
         return _json((await run_in_threadpool(app.secret, project, name)).as_json())
 
-    @router.put("/secrets/{name:anything}", tags=["secrets"], openapi_extra=_SECRET_BODY, responses={201: {"description": "Kept."}})
+    @router.put(
+        "/secrets/{name:anything}",
+        tags=["secrets"],
+        openapi_extra=_SECRET_BODY,
+        responses={200: {"description": "Changed."}, 201: {"description": "Kept."}},
+    )
     async def put_secret(project: Project, name: SecretName, request: Request) -> Response:
         """Keep a secret (201), or change it (200)."""
         value = (await _object(request, ("value",))).get("value")
@@ -433,6 +460,8 @@ def _describe(api: FastAPI) -> None:
             described = plain()
             schemas = described.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(_schemas())
+            described["components"]["securitySchemes"] = {"token": _TOKEN}
+            described["security"] = [{"token": []}, {}]  # none where the server has no token
             api.openapi_schema = described
         return api.openapi_schema
 

@@ -18,11 +18,12 @@ from mechaway_core.settings import Settings, variable
 from tests.house.tree import ROOT, name_of, tracked
 
 PAGES = [path for path in tracked() if path.suffix == ".md"]
+LINE = re.compile(r"((?:│   )*)[├└]── ((?:[\w./]+ )*[\w./]+?)(?:  .*)?")  # of the tree in docs/architecture.md
 
 
 def _code(text: str) -> Iterator[str]:
     """What stands in a page as code."""
-    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^ *```[^\n`]*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     yield from blocks
     yield from re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE))
 
@@ -86,6 +87,29 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     for code in _code(page.read_text()):
         for named in re.findall(r"(?<![\w/.{-])((?:examples|docs|tests|bench|mechaway_core)/[\w/-]+\.(?:py|json|yaml|md|lua|toml))", code):
             assert (ROOT / named).exists() or "set_fields" in named, f"{name_of(page)}: {named}"
+
+
+def _drawn() -> dict[str, set[str]]:
+    """The tree in docs/architecture.md: each folder of the package with the names that are drawn in it."""
+    block = re.findall(r"^```\n(mechaway_core/\n.*?)^```", (ROOT / "docs" / "architecture.md").read_text(), re.DOTALL | re.MULTILINE)[0]
+    drawn: dict[str, set[str]] = {"": set()}
+    above: list[str] = []
+    for line in block.splitlines()[1:]:
+        match = LINE.fullmatch(line)
+        assert match, f"not a line of the tree: {line}"
+        depth, names = len(match[1]) // 4, match[2].split()
+        above[depth:] = [names[-1].rstrip("/")]
+        drawn.setdefault("/".join(above[:depth]), set()).update(name.rstrip("/") for name in names)
+    return drawn
+
+
+def test_the_map_of_the_code_shows_what_is_there_and_no_folder_by_half() -> None:
+    kept = [path.relative_to(ROOT / "mechaway_core").parts for path in tracked() if path.is_relative_to(ROOT / "mechaway_core")]
+    for folder, names in _drawn().items():
+        way = tuple(folder.split("/")) if folder else ()
+        there = {parts[len(way)] for parts in kept if parts[: len(way)] == way}
+        assert names - there == set(), f"{folder}/ has no such files"
+        assert there - names <= {"__init__.py", "py.typed"}, f"{folder}/ holds more than docs/architecture.md draws"
 
 
 def test_the_readme_begins_with_the_command_that_starts_it() -> None:
