@@ -139,6 +139,17 @@ class Server:
         said: dict[str, Any] = answer.json()
         return said
 
+    def keep_secrets(self, **values: str) -> None:
+        """Put secrets into the vault of the project `default`."""
+        for name, value in values.items():
+            answer = self.http.put(f"/api/secrets/{name}", json={"value": value})
+            assert answer.status_code in (200, 201), answer.text
+
+    def refusals(self, *reasons: str) -> int:
+        """How many callers were turned away for these reasons, by the server's own count."""
+        counted = self.http.get("/api/access/refusals").json()["refusals"]
+        return sum(int(counted.get(reason, 0)) for reason in reasons)
+
     def record(self, workflow_id: str, **wish: Any) -> dict[str, Any]:
         """The record of a run by hand."""
         answer = self.http.post(f"/api/workflows/{workflow_id}/run", json=wish)
