@@ -54,19 +54,25 @@ def add_node_type(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Node]], Non
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[postgres.Server]:
+def postgres_server() -> Iterator[postgres.Server]:
     """A PostgreSQL server for all tests of this process."""
     started = postgres.Server.start()
     yield started
     started.close()
 
 
+@pytest.fixture(scope="session")
+def server(postgres_server: postgres.Server) -> postgres.Server:
+    """The same, where no other kind of server is about; in journeys a server is Mechaway's."""
+    return postgres_server
+
+
 @pytest.fixture
-def database(server: postgres.Server) -> Iterator[str]:
+def database(postgres_server: postgres.Server) -> Iterator[str]:
     """The connection string of a fresh database."""
     name = f"db{next(_databases)}"
-    yield server.create_database(name)
-    server.drop_database(name)
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

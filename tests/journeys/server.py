@@ -127,6 +127,24 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    # -- what it holds
+
+    def kept(self, project: str = "default") -> list[Path]:
+        """Every file of runs that a project has."""
+        return [path for path in (self.data / project / "files").rglob("*") if path.is_file()]
+
+    def open_in_data(self) -> list[str]:
+        """What its process has open in its data folder; a file without a name ends in "(deleted)"."""
+        found = []
+        for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(entry))
+        return [target for target in found if target.startswith(str(self.data))]
+
+    def open_uploads(self) -> list[str]:
+        """The files without a name that bodies are written down to, while they are open."""
+        return [target for target in self.open_in_data() if target.endswith("(deleted)")]
+
     # -- talking to it
 
     def save(self, document: Mapping[str, Any], project: str | None = None) -> dict[str, Any]:
@@ -138,6 +156,17 @@ class Server:
         assert answer.status_code in (200, 201), answer.text
         said: dict[str, Any] = answer.json()
         return said
+
+    def keep_secrets(self, **values: str) -> None:
+        """Put secrets into the vault of the project `default`."""
+        for name, value in values.items():
+            answer = self.http.put(f"/api/secrets/{name}", json={"value": value})
+            assert answer.status_code in (200, 201), answer.text
+
+    def refusals(self, *reasons: str) -> int:
+        """How many callers were turned away for these reasons, by the server's own count."""
+        counted = self.http.get("/api/access/refusals").json()["refusals"]
+        return sum(int(counted.get(reason, 0)) for reason in reasons)
 
     def record(self, workflow_id: str, **wish: Any) -> dict[str, Any]:
         """The record of a run by hand."""

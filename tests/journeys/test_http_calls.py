@@ -88,7 +88,7 @@ def test_a_server_stops_although_a_call_waits(data: Path, web: WebServer) -> Non
     with Server(data, grace=0.2) as server:
         server.save(chain("waits", hook(), call(url=url)))
         with server.connect() as connection:
-            connection.sendall(b"GET /webhook/waits/ HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection.sendall(b"GET /webhook/waits/ HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert asked.wait(20)
             server.close()
         assert server.process.returncode == 0

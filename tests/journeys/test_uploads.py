@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import resource
 import signal
@@ -42,31 +41,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield made
 
 
-def kept(data: Path, project: str = "default") -> list[Path]:
-    """Every file of runs that a project has."""
-    return [path for path in (data / project / "files").rglob("*") if path.is_file()]
-
-
 def strays(data: Path) -> list[str]:
-    """What lies in the data folder and is no project."""
-    return [path.name for path in data.iterdir() if path.name.startswith(".")]
-
-
-def open_in(server: Server) -> list[str]:
-    """What a server process has open in its data folder; a file without a name ends in "(deleted)"."""
-    found = []
-    for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(entry))
-    return [target for target in found if target.startswith(str(server.data))]
-
-
-def open_uploads(server: Server) -> list[str]:
-    return [target for target in open_in(server) if target.endswith("(deleted)")]
+    """Uploads on their way that have a name in the data folder."""
+    return [path.name for path in data.iterdir() if path.name.startswith(".upload")]
 
 
 def open_files(server: Server) -> list[str]:
-    return [target for target in open_in(server) if "/files/" in target]
+    return [target for target in server.open_in_data() if "/files/" in target]
 
 
 def tricky(size: int) -> bytes:
@@ -173,9 +154,9 @@ def test_deleting_a_project_deletes_its_files(server: Server) -> None:
     server.http.post("/api/projects", json={"slug": "gone"})
     server.save(lister(), "gone")
     assert server.http.post("/p/gone/webhook/list", files={"f": b"x"}).status_code == 200
-    assert len(kept(server.data, "gone")) == 1
+    assert len(server.kept("gone")) == 1
     assert server.http.delete("/api/projects/gone").status_code == 200
-    assert kept(server.data, "gone") == []
+    assert server.kept("gone") == []
 
 
 def test_uploads_to_two_processes_side_by_side_each_come_back(data: Path) -> None:
@@ -188,7 +169,7 @@ def test_uploads_to_two_processes_side_by_side_each_come_back(data: Path) -> Non
         made.save(returner())
         with ThreadPoolExecutor(6) as pool:
             assert all(pool.map(comes_back, range(24)))
-        assert len(kept(data)) == 24
+        assert len(made.kept()) == 24
 
 
 # -- what is refused
@@ -205,12 +186,12 @@ def test_an_address_that_is_none_is_told_before_the_body_is_read(server: Server)
 
 @pytest.mark.parametrize("length", [70_000_001, 5_000_000_000])
 def test_too_much_is_refused_by_its_announced_length(server: Server, length: int) -> None:
-    before = kept(server.data)
+    before = server.kept()
     with server.connect() as connection:
         connection.sendall(b"POST /webhook/back HTTP/1.1\r\nHost: localhost\r\n" + KIND + b"Content-Length: %d\r\n\r\n" % length)
         told = problem(read_answer(connection), 413)
     assert "MECHAWAY_MAX_UPLOAD_MB" in told["detail"]
-    assert kept(server.data) == before
+    assert server.kept() == before
 
 
 def flood(connection: socket.socket, most: int) -> int:
@@ -237,26 +218,26 @@ def flood(connection: socket.socket, most: int) -> int:
 
 
 def test_too_much_in_chunks_is_refused_as_it_comes_and_nothing_is_left(server: Server) -> None:
-    before = kept(server.data)
+    before = server.kept()
     with server.connect() as connection:
         connection.sendall(b"POST /webhook/back HTTP/1.1\r\nHost: localhost\r\n" + KIND + b"Transfer-Encoding: chunked\r\n\r\n")
         connection.sendall(b"%x\r\n%s\r\n" % (len(HEAD), HEAD))
         sent = flood(connection, 5_000_000_000)
         assert sent < 200_000_000
         problem(read_answer(connection), 413)
-    assert kept(server.data) == before
+    assert server.kept() == before
     assert strays(server.data) == []
 
 
 def test_a_file_over_its_own_limit_is_refused_and_those_before_it_go_again(server: Server) -> None:
-    before = kept(server.data)
+    before = server.kept()
     told = problem(server.http.post("/webhook/list", files=[("f", b"small"), ("f", b"x" * 68_000_001)]), 413)
     assert "MECHAWAY_MAX_FILE_MB" in told["detail"]
     told = problem(server.http.post("/webhook/list", files=[("f", b"x")] * 4), 413)
     assert "MECHAWAY_MAX_UPLOAD_FILES" in told["detail"]
     told = problem(server.http.post("/webhook/list", data={"a": "x" * 1_000_001}, files=[("f", b"x")]), 413)
     assert "MECHAWAY_MAX_BODY_MB" in told["detail"]
-    assert kept(server.data) == before
+    assert server.kept() == before
 
 
 @pytest.mark.parametrize(
@@ -273,20 +254,20 @@ def test_a_file_over_its_own_limit_is_refused_and_those_before_it_go_again(serve
     ],
 )
 def test_what_is_not_multipart_is_400_and_nothing_is_left(server: Server, kind: str, body: bytes) -> None:
-    before = kept(server.data)
+    before = server.kept()
     problem(server.http.post("/webhook/list", content=body, headers={"content-type": kind}), 400)
-    assert kept(server.data) == before
-    until(lambda: not open_uploads(server), "the upload to be let go")
+    assert server.kept() == before
+    until(lambda: not server.open_uploads(), "the upload to be let go")
 
 
 def test_a_caller_that_goes_away_leaves_nothing(server: Server) -> None:
-    before = kept(server.data)
+    before = server.kept()
     with server.connect() as connection:
         connection.sendall(
             b"POST /webhook/back HTTP/1.1\r\nHost: localhost\r\n" + KIND + b"Content-Length: 60000000\r\n\r\n" + HEAD + b"x" * 20_000_000
         )
-    until(lambda: not open_uploads(server), "the upload to be let go")
-    assert kept(server.data) == before
+    until(lambda: not server.open_uploads(), "the upload to be let go")
+    assert server.kept() == before
     assert strays(server.data) == []
 
 
@@ -308,8 +289,8 @@ def test_an_upload_that_takes_too_long_is_408_and_leaves_nothing(data: Path) -> 
             )
             told = problem(read_answer(connection), 408)
         assert "MECHAWAY_UPLOAD_TIMEOUT" in told["detail"]
-        until(lambda: not open_uploads(server), "the upload to be let go")
-        assert kept(data) == []
+        until(lambda: not server.open_uploads(), "the upload to be let go")
+        assert server.kept() == []
 
 
 def drop_by_drop(connection: socket.socket, body: bytes, pieces: int, seconds: float) -> None:
@@ -375,11 +356,11 @@ def test_a_disk_that_fills_is_503_and_nothing_is_left(data: Path) -> None:
     with Server(data, prepare=cap) as server:
         server.save(returner())
         assert server.http.post("/webhook/back", files={"f": b"x" * 2_000_000}).status_code == 200
-        before = kept(data)
+        before = server.kept()
         told = problem(server.http.post("/webhook/back", files={"f": b"x" * 6_000_000}), 503)
         assert "disk" in told["detail"]
-        until(lambda: not open_uploads(server), "the upload to be let go")
-        assert kept(data) == before
+        until(lambda: not server.open_uploads(), "the upload to be let go")
+        assert server.kept() == before
         assert server.http.post("/webhook/back", files={"f": b"x"}).content == b"x"
 
 
@@ -410,10 +391,10 @@ def test_a_server_that_is_killed_during_an_upload_leaves_nothing_behind(data: Pa
             connection.sendall(
                 b"POST /webhook/back HTTP/1.1\r\nHost: localhost\r\n" + KIND + b"Content-Length: 60000000\r\n\r\n" + HEAD + b"x" * 9_000_000
             )
-            until(lambda: bool(open_uploads(server)), "the upload to be on the disk")
+            until(lambda: bool(server.open_uploads()), "the upload to be on the disk")
             server.kill()
     with Server(data) as server:
-        assert kept(data) == []
+        assert server.kept() == []
         assert strays(data) == []
         assert server.http.post("/webhook/back", files={"f": b"x"}).content == b"x"
 
@@ -426,7 +407,7 @@ def test_an_upload_that_comes_in_when_the_server_is_told_to_stop_is_still_answer
             connection.sendall(
                 b"POST /webhook/back HTTP/1.1\r\nHost: localhost\r\n" + KIND + b"Content-Length: %d\r\n\r\n" % len(sent) + sent[:2_000_000]
             )
-            until(lambda: bool(open_uploads(server)), "the upload to be on the disk")
+            until(lambda: bool(server.open_uploads()), "the upload to be on the disk")
             server.signal(signal.SIGTERM)
             until(lambda: server.http.post("/webhook/back").status_code == 503, "the server to drain")
             connection.sendall(sent[2_000_000:])
@@ -446,7 +427,7 @@ def test_files_of_old_runs_are_deleted_when_the_server_starts_and_those_of_new_o
     old.rename(aged)
     with Server(data):
         until(lambda: not aged.exists(), "the files of the old run to go")
-        assert len(kept(data)) == 1
+        assert len(server.kept()) == 1
         assert new.exists()
 
 
