@@ -96,6 +96,7 @@ def main() -> None:
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
     )
     print(f"floor on http://127.0.0.1:{sock.getsockname()[1]}", flush=True)

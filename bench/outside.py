@@ -78,6 +78,7 @@ def main() -> None:
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
     )
     print(f"{kind} on http://127.0.0.1:{sock.getsockname()[1]}", flush=True)

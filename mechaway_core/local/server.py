@@ -86,6 +86,7 @@ def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None)
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # whom to believe about that is for MECHAWAY_TRUSTED_PROXIES to say
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
         backlog=BACKLOG,

@@ -236,3 +236,12 @@ def test_guesses_at_the_token_are_slowed_and_the_right_one_is_not(data: Path) ->
         assert server.http.get("/api/workflows", headers=wrong | {"authorization": "Bearer right"}).status_code == 200
         assert "refused: token_wrong; source 192.0.2.1, target GET /api/workflows" in server.err
         assert "wrong\n" not in server.err.replace("token_wrong", "")
+
+
+def test_a_caller_cannot_say_that_it_is_somebody_else(data: Path) -> None:
+    with Server(data, api_token="right", auth_delay=0.01) as server:
+        for number in range(8):
+            said = {"authorization": "Bearer wrong", "x-forwarded-for": f"192.0.2.{number}", "x-forwarded-proto": "https"}
+            problem(server.http.get("/api/workflows", headers=said), 401)
+        assert server.err.count("source 127.0.0.1, target GET /api/workflows") == 8
+        assert "192.0.2." not in server.err
