@@ -43,7 +43,7 @@ def _cpu(pid: int) -> int:
 
 
 def test_a_server_that_is_told_to_stop_lets_its_runs_end_and_starts_no_others(data: Path) -> None:
-    with Server(data) as server, ThreadPoolExecutor(1) as pool:
+    with Server(data, lua_timeout=60) as server, ThreadPoolExecutor(1) as pool:
         server.save(echo("slow", SECOND))
         server.save(echo("quick"))
         with httpx.Client(base_url=server.url, timeout=PATIENCE, verify=False) as kept:

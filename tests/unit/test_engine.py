@@ -273,7 +273,7 @@ def test_only_errors_that_retry_names_are_tried_again(app: App, on: list[Any], a
 
 
 def test_a_pause_that_would_outlast_the_run_ends_it_at_once(app: App) -> None:
-    node = {"node_type": "Fail", "retry": {"attempts": 3, "delay": 3000}}
+    node = {"node_type": "Fail", "retry": {"attempts": 3, "delay": 3000, "max_delay": 3600}}
     ran = run(app, workflow({"a": node}, ["go a"], settings={"timeout": 60}), [{"n": 1}])
     assert ran.status == "timed_out"
 
