@@ -267,10 +267,11 @@ def origin(url: httpx.URL) -> Origin:
 
 
 def shown(url: httpx.URL) -> str:
-    """A URL for people: without user, query and fragment."""
+    """A URL for people: without user, query and fragment. Its path stays encoded: decoding could make a secret in it hard to find."""
     port = f":{url.port}" if url.port is not None else ""
     host = f"[{url.host}]" if ":" in url.host else url.host
-    return shorten(f"{url.scheme}://{host}{port}{url.path}", 120)
+    path = url.raw_path.partition(b"?")[0].decode("ascii")
+    return shorten(f"{url.scheme}://{host}{port}{path}", 120)
 
 
 def _harmless(text: str) -> str:

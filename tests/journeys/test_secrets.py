@@ -23,6 +23,7 @@ from mechaway_core.local import build
 from mechaway_core.settings import Settings
 from tests.contracts.keyrings import master_key
 from tests.house.tree import ROOT
+from tests.journeys.canaries import Answers, hunt, shapes
 from tests.journeys.server import PATIENCE, Server, chain, environment, hook, lua, mechaway, problem, statuses, until
 
 PLUGIN = '''
@@ -144,40 +145,9 @@ def put(server: Server, name: str, value: str, project: str | None = None) -> ht
 # -- the hunt
 
 
-def shapes(value: str) -> Iterator[bytes]:
-    """What to look for: the value as software writes it."""
-    for text in dict.fromkeys([value, quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]]):
-        yield text.encode()
-    yield value.encode().hex().encode()
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + value.encode())
-        yield encoded[4 : len(encoded) - 4]
-        yield base64.urlsafe_b64encode(bytes(before) + value.encode())[4:-4]
-
-
-def written_by(server: Server) -> Iterator[tuple[str, bytes]]:
-    """Everything that a server wrote: its output, its log, and every file below its data folder."""
-    yield "standard output", server.out.encode()
-    yield "the log", server.err.encode()
-    for path in server.data.rglob("*"):
-        if path.is_file():
-            yield str(path), path.read_bytes()
-
-
-def hunt(server: Server, answers: list[bytes], values: tuple[str, ...]) -> None:
-    """Fails when a canary stands anywhere."""
-    places = [*written_by(server), *((f"answer {number}", answer) for number, answer in enumerate(answers))]
-    found = [(place, shape) for place, text in places for value in values for shape in shapes(value) if shape in text]
-    assert found == []
-
-
 def test_no_canary_gets_out_whatever_fails(plugin: None, data: Path) -> None:
-    """Extend this with every node type that takes a secret: its successes, its failures, and what it is answered."""
-    answers: list[bytes] = []
-
-    def keep(answer: httpx.Response) -> httpx.Response:
-        answers.append(answer.content + repr(answer.headers.multi_items()).encode())
-        return answer
+    """By a node type that tells its secret in every way; `test_canaries.py` has the node types that are there."""
+    answers, keep = (heard := Answers()).texts, heard.keep
 
     with Server(data) as server:
         keep(put(server, "KEY", KEY))

@@ -1,31 +1,14 @@
-"""The gateway as a caller sees it, in this process: for what the server's own process could not be given, such as secrets."""
+"""The gateway as a caller sees it, in this process: for what a caller from outside could not choose, such as the address it calls from."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from mechaway_core.app import App
-from mechaway_core.errors import NotFound
 from mechaway_core.web.gateway import Gateway
-
-
-class Kept:
-    """Secrets of one project, by name."""
-
-    def __init__(self, project: str, **values: str) -> None:
-        self.project = project
-        self.held = values
-
-    def values(self, project: str, names: Sequence[str]) -> Mapping[str, str]:
-        """See `Secrets.values`."""
-        missing = [name for name in names if project != self.project or name not in self.held]
-        if missing:
-            raise NotFound(f'there is no secret "{missing[0]}"')
-        return {name: self.held[name] for name in names}
 
 
 class Doorstep:

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from mechaway_core.app import App
 from mechaway_core.errors import Invalid
 from mechaway_core.web.problems import CONTENT_TYPE
 from tests.nodes.bench import Bench, node
-from tests.nodes.doorstep import Doorstep, Kept
+from tests.nodes.doorstep import Doorstep
 
 BEARER = {"kind": "bearer", "token": "$secret.TOKEN"}
 BASIC = {"kind": "basic", "username": "ann", "password": "$secret.PASSWORD"}
@@ -25,11 +24,10 @@ HMAC = {"kind": "hmac", "preset": "github", "secret": "$secret.TOKEN"}
 
 
 @pytest.fixture
-def step(bench: Bench, app: App) -> Iterator[Doorstep]:
-    before = app.door.secrets
-    app.door.secrets = Kept(bench.project, TOKEN="t0ken-ä", OLD="older", PASSWORD="pass:word")
-    yield Doorstep(app)
-    app.door.secrets = before
+def step(bench: Bench, app: App) -> Doorstep:
+    for name, value in (("TOKEN", "t0ken-ä"), ("OLD", "older"), ("PASSWORD", "pass:word")):
+        app.put_secret(bench.project, name, value)
+    return Doorstep(app)
 
 
 @pytest.fixture
