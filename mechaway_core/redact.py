@@ -355,11 +355,15 @@ class Remembered:
         self._characters = 0
         self._lock = threading.Lock()
         self._values: OrderedDict[str, str | None] = OrderedDict()
+        self._latest: str | None = None  # the one that was added last, if it was added alone
         self._redactor: Redactor | None = None
 
     def add(self, values: Mapping[str, str | None]) -> None:
         """Remember values, given as value → name."""
+        if len(values) == 1 and self._latest in values:  # most often it is the same one again
+            return
         with self._lock:
+            self._latest = next(iter(values)) if len(values) == 1 else None
             for value, name in values.items():
                 if value in self._values:
                     self._values.move_to_end(value)

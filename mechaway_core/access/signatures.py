@@ -32,7 +32,6 @@ MOST_TOLERANCE = 86_400.0
 MOST_SIGNATURES = 16  # in one header
 
 _TIMESTAMP = re.compile(rb"[0-9]{1,12}")
-_HEX = re.compile(rb"[0-9a-fA-F]{2,256}")
 _PLACE = re.compile(r"(\{timestamp\}|\{body\})")
 _FREE = ("kind", "secret", "header", "algorithm", "encoding", "prefix", "timestamp_header", "tolerance", "signed")
 
@@ -137,7 +136,10 @@ def decode(value: bytes, encoding: str) -> bytes:
 
 def _decoded(value: bytes, encoding: str) -> bytes | None:
     if encoding == "hex":
-        return bytes.fromhex(value.decode("ascii")) if _HEX.fullmatch(value) and len(value) % 2 == 0 else None
+        try:
+            return binascii.unhexlify(value) if value else None
+        except ValueError:
+            return None
     try:
         if encoding == "base64url":
             return base64.b64decode(value.rstrip(b"=") + b"=" * (-len(value.rstrip(b"=")) % 4), altchars=b"-_", validate=True)

@@ -132,10 +132,13 @@ def matches(given: bytes, secrets: Iterable[bytes]) -> bool:
 
 def only(headers: Headers, name: bytes, refuse: Any) -> bytes | None:
     """The value of a header that may come once. `refuse` makes the error when it comes twice: nobody could say which one counts."""
-    found = [value for key, value in headers if key.lower() == name]
-    if len(found) > 1:
-        raise refuse("webhook_twice")
-    return found[0] if found else None
+    found: bytes | None = None
+    for key, value in headers:
+        if key == name or key.lower() == name:
+            if found is not None:
+                raise refuse("webhook_twice")
+            found = value
+    return found
 
 
 def forbidden(reason: str, detail: str = "") -> Refused:
