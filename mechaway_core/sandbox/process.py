@@ -73,6 +73,7 @@ class LuaProcess:
         self._timeout = 0.0
         self.pid = self._process.pid
         self.calls = 0
+        self.free_since = 0.0  # kept by the pool
         self.leaving = False  # it said that it ends after its last answer
 
     def ready(self, wait: float) -> bool:
