@@ -159,6 +159,7 @@ class App:
         if lock is not None:
             self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
         run = self._engine.prepare(plan, step, project, "webhook")
+        run.shown = lock.secrets if lock is not None and lock.hides else ()
         items = self._read(run, call, named, lock.hides if lock is not None else "")
         claim = self._claim(plan, step, run, items)
         try:

@@ -64,7 +64,8 @@ def plain_filename(text: str) -> str:
     It is for people. No file is ever stored under it.
     """
     last = re.split(r"[/\\]", text)[-1]
-    return "".join(character for character in last if character.isprintable()).strip()[-255:].strip()
+    name = "".join(character for character in last if character.isprintable()).strip()[-255:].strip()
+    return name if name not in (".", "..") else ""
 
 
 def media_type(text: str) -> str:

@@ -77,12 +77,16 @@ class NodeRun:
 
 @dataclass(slots=True)
 class Run:
-    """One run, while it goes and after. `began` and `ended` are seconds since 1970."""
+    """One run, while it goes and after. `began` and `ended` are seconds since 1970.
+
+    `shown` are the names of the secrets by which its caller may have come in: nobody may find them in what the caller sent.
+    """
 
     info: RunInfo
     version: int
     start_node: str
     request: Request | None = None
+    shown: tuple[str, ...] = ()
     status: Status = "queued"
     began: float = 0.0
     ended: float | None = None

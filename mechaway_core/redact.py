@@ -1,8 +1,9 @@
 """Keeps secrets out of what is shown: every text that holds a secret's value gets `[secret NAME]` in its place.
 
 A value is found as it is and in the shapes that software commonly gives it: percent-encoded in whole or in part, escaped for JSON, a
-string literal or HTML, in base64 of either alphabet wherever in the encoded text it stands, and in hexadecimal. Of values that hold
-more than one thing the telling parts count too: the password in a connection string, the path of a URL, the lines of a key in PEM.
+string literal or HTML, as UTF-8 that was read as Latin-1, in base64 of either alphabet wherever in the encoded text it stands, and in
+hexadecimal. Of values that hold more than one thing the telling parts count too: the password in a connection string, the path of a URL,
+the lines of a key in PEM.
 
 Values shorter than four characters are only replaced where they are the whole text: every third word holds an "on". Searching is made
 for texts that hold no secret: one look for the plainest piece of each value, and a pattern is only compiled once such a piece is found.
@@ -160,6 +161,8 @@ def _shapes(value: str, shown: str) -> Iterator[_Needle]:
     plain = value.strip() if len(value.strip()) >= SHORTEST else value
     data = plain.encode("utf-8", "surrogatepass")
     yield from _raw(plain, shown)
+    if not plain.isascii():  # what comes in a header was sent as UTF-8 and is read as Latin-1
+        yield from _raw(data.decode("latin-1"), shown)
     yield from _base64(data, shown)
     yield from _hexadecimal(data, shown)
     for part in dict.fromkeys(_parts(value)):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mechaway_core.errors import Forbidden, Malformed, Refused, Unauthorized
+from mechaway_core.http.headers import is_name
 from mechaway_core.names import did_you_mean, secret_name, shorten
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -24,7 +24,7 @@ Values = Mapping[str, str]
 KINDS = ("none", "bearer", "basic", "header", "hmac")
 MOST_SECRETS = 10  # of one lock
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}", re.ASCII)  # RFC 9110, section 5.6.2
+_MOST_NAME = 200  # characters of the name of a header
 
 
 class Lock(Protocol):
@@ -237,7 +237,7 @@ def secret_problems(auth: Mapping[str, Any], name: str) -> Iterator[tuple[str, s
 
 def header_problems(auth: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
     """Whether a field is the name of a header."""
-    if not isinstance(auth[name], str) or not _TOKEN.fullmatch(auth[name]):
+    if not isinstance(auth[name], str) or not is_name(auth[name]) or len(auth[name]) > _MOST_NAME:
         yield name, f"{name} must be the name of a header"
 
 

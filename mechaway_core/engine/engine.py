@@ -49,7 +49,7 @@ class Engine:
         walk = Walk(self, plan, plan.start(start), run, items, self.world.clock.monotonic() + limit, limit)
         run.status = "running"
         try:
-            if not walk.start.secrets or walk.unlock():
+            if not (walk.start.secrets or run.shown) or walk.unlock():
                 walk.go(None if walk.start.chain else self._helpers)
         except Exception:  # a mistake of ours; the caller still gets an answer and the log says the rest
             log.exception("run %s of workflow %s ended by a mistake in the engine", run.info.id, plan.workflow_id)

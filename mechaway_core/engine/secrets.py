@@ -24,10 +24,10 @@ class RunSecrets:
         self._redactor: Redactor | None = None
         self._lock = threading.Lock()
 
-    def open(self, values: Mapping[str, str]) -> None:
-        """Take the values of the run's secrets, by name."""
+    def open(self, values: Mapping[str, str], shown: Mapping[str, str]) -> None:
+        """Take the values of the run's secrets, by name, and those that its caller may have `shown`, which are for no node."""
         self._values = values
-        self._watch({value: name for name, value in values.items()})
+        self._watch({value: name for name, value in (*shown.items(), *values.items())})
 
     def hide(self, value: str) -> None:
         """Hide a text that was made from secrets, too."""

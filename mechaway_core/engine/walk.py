@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mechaway_core.engine.attempts import Attempts
@@ -57,10 +59,16 @@ class Walk:
         except MechawayError as error:
             self.run.failure = Failure("secret", f"the secrets of the run cannot be had: {error}")
             return False
-        self.secrets.open(values)
+        self.secrets.open(values, self._shown())
         self.items = self.secrets.clean(self.items)
         self.run.request = self.secrets.request(self.run.request)
         return True
+
+    def _shown(self) -> Mapping[str, str]:
+        """The secrets by which the caller may have come in. One that has gone since then is not missed: no node needs it."""
+        with suppress(MechawayError):
+            return self.engine.world.vault.values(self.run.info.project, self.run.shown)
+        return {}
 
     def go(self, helpers: ThreadPoolExecutor | None) -> None:
         if helpers is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
 
 from mechaway_core import charsets, jsontext
 from mechaway_core.errors import HttpError, Malformed
-from mechaway_core.http.fields import filename, media_type, safe_filename
+from mechaway_core.http.fields import filename, media_type
+from mechaway_core.names import plain_filename
 
 if TYPE_CHECKING:
     from mechaway_core.http.talk import Answer
@@ -103,4 +103,4 @@ def _file(answer: Answer, content_type: str, keep: Keep) -> Any:
 
 def _filename(answer: Answer) -> str:
     said = filename(answer.headers_by_name.get("content-disposition", ""))
-    return said or safe_filename(unquote(answer.url.path.rpartition("/")[2])) or "download"
+    return said or plain_filename(answer.url.path) or "download"

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
+from mechaway_core.names import plain_filename
+
 _LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[^\s=;,<>\"]+\s*(?:=\s*(?:\"(?:[^\"\\]|\\.)*+\"|[^\s;,<>\"]*+))?)*+)")
 _PARAMETER = re.compile(r";\s*([^\s=;,\"]+)\s*(?:=\s*(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s;,\"]*+)))?")
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -55,11 +57,4 @@ def filename(content_disposition: str) -> str | None:
     charset, mark, encoded = found.get("filename*", "").partition("'")
     if mark and charset.lower() in ("utf-8", "iso-8859-1"):
         name = unquote(encoded.partition("'")[2], charset, "replace")
-    return safe_filename(name) or None
-
-
-def safe_filename(name: str) -> str:
-    """A name for people and downloads: no folders, no control characters, 200 characters at most; empty when nothing is left."""
-    base = re.split(r"[/\\]", name)[-1]
-    kept = "".join(character for character in base if character.isprintable()).strip(" .")
-    return kept[:200]
+    return plain_filename(name) or None

@@ -258,6 +258,10 @@ def joined(base: httpx.URL, reference: str) -> httpx.URL:
 def _can_be_called(url: httpx.URL) -> bool:
     # Systems cut a port to 16 bits: 65536 more than a port would be that port again, unseen by whoever compares them.
     port = url.port
+    try:
+        url.host  # noqa: B018 - reading it decodes a name that begins with xn--, which may be none
+    except ValueError:
+        return False
     return url.scheme in ("http", "https") and _HOST.fullmatch(url.raw_host) is not None and (port is None or 0 < port < 65536)
 
 

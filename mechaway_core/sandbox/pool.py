@@ -1,8 +1,8 @@
 """Which Lua process makes which call: started when first needed, reused, replaced in the background.
 
 At most `workers` processes are at work at a time. One more stands ready, so that the process a script took down costs the next call
-nothing. The one that was used last is used next: it is warm. A process that has answered takes its runtime apart and makes the next; until
-it says that it is ready, another one is taken.
+nothing. The one that was used last is used next: it is warm. But a process that has answered takes its runtime apart and makes the next; so
+one that was used just now is left alone when another one is free. A call that comes too early waits in its socket.
 """
 
 from __future__ import annotations

@@ -7,13 +7,11 @@ one whose bytes repeat a secret holds it, like any file that somebody else wrote
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
-import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -25,7 +23,7 @@ from psycopg import sql
 
 from tests import postgres
 from tests.journeys.canaries import Answers, hunt
-from tests.journeys.server import Server, chain, hook, lua
+from tests.journeys.server import Server, chain, hook, lua, problem
 from tests.web_server import Reply, Seen, WebServer, as_json, certificate
 
 STEM = 11  # characters at the beginning of a canary, which no encoder changes and which tell each from the others
@@ -85,6 +83,10 @@ def in_headers(seen: Seen) -> bytes:
     return shown(seen).encode("latin-1", "replace")
 
 
+def next_page(said: str) -> str:
+    return f'<?{quote(said)}>; rel="next"'
+
+
 # How a server tells what it was shown, by path.
 TELLS: dict[str, Callable[[Seen], Reply | Iterable[bytes]]] = {
     "/shout": lambda seen: Reply(text(seen), int(seen.query.get("status", ["200"])[0]), {"content-type": "text/plain"}),
@@ -109,7 +111,7 @@ TELLS: dict[str, Callable[[Seen], Reply | Iterable[bytes]]] = {
     "/to-a-port": lambda seen: raw(b"HTTP/1.1 302 Go\r\nlocation: http://127.0.0.1:", in_headers(seen), b"/\r\n\r\n"),
     "/to-itself": lambda seen: raw(b"HTTP/1.1 302 Go\r\nlocation: /to-itself?", quote(shown(seen)), b"\r\n\r\n"),
     "/to-a-path": lambda seen: raw(b"HTTP/1.1 302 Go\r\nlocation: /status/404/", quote(shown(seen), safe=""), b"\r\n\r\n"),
-    "/pages-of-one": lambda seen: as_json({"items": shown(seen) * 2, "next": shown(seen)}, headers={"link": f'<?{quote(shown(seen))}>; rel="next"'}),
+    "/pages-of-one": lambda seen: as_json({"items": shown(seen) * 2, "next": shown(seen)}, 200, {"link": next_page(shown(seen))}),
     "/pages-of-lists": lambda seen: as_json({"items": [shown(seen), seen.as_json()], "next": seen.path + "?n=" + quote(shown(seen))}),
 }  # fmt: skip
 BUILT_IN = ("/echo", "/drop", "/half", "/nonsense", "/huge-head")
@@ -217,7 +219,7 @@ CREATE FUNCTION cry(row_of anyelement) RETURNS bool LANGUAGE sql AS $$ SELECT cr
 CREATE SCHEMA mway_dynamic_tables AUTHORIZATION teller;
 """
 QUERIES = (
-    "SELECT told, code, encode(code, 'hex') AS hex, ARRAY[told, told], jsonb_build_object(told, told) AS doc, 'x' || told || 'y' AS x FROM told",
+    "SELECT told, code, encode(code, 'hex') AS hex, ARRAY[told], jsonb_build_object(told, told) AS doc, 'x' || told || 'y' AS x FROM told",
     "SELECT told::int FROM told",
     "SELECT told::jsonb FROM told",
     "SELECT cry()",
@@ -265,13 +267,10 @@ READABLE = ("WRONG", "NOBODY", "NOWHERE", "DEAD", "UNRESOLVED")  # of them with 
 
 def writers(secret: str) -> Iterator[dict[str, Any]]:
     """Nodes that write what the item says into tables of the database."""
-    for table, columns in (
-        ("fine", ["a"]),
-        ("typed", [{"name": "a", "type": "int"}]),
-        ("checked", ["a"]),
-        ("no_rights", ["a"]),
-    ):
-        yield {"id": "call", "node_type": "PGDynTableWriter", "params": {"table": table, "columns": columns}, "secrets": [f"$secret.{secret}"]}  # fmt: skip
+    integer = {"name": "a", "type": "int"}
+    for table, column in (("fine", "a"), ("typed", integer), ("checked", "a"), ("no_rights", "a")):
+        params = {"table": table, "columns": [column]}
+        yield {"id": "call", "node_type": "PGDynTableWriter", "params": params, "secrets": [f"$secret.{secret}"]}
 
 
 def sql_documents() -> Iterator[dict[str, Any]]:
@@ -314,3 +313,96 @@ def test_no_secret_gets_out_of_databases_that_tell_it_in_every_way(data: Path, d
         for mark in (b"it is [secret", b"[secret RIGHT]", b"does not accept this user and password", b"refuses the connection"):
             assert mark in said
         ends(server, heard, (*secrets.values(), PASSWORD, WRONG))
+
+
+# -- webhooks
+
+HELD = {name: f"c4nary-{name.lower()}/with+odd='chars\"&ä%20" for name in ("BEARING", "PASSING", "KEYED", "SIGNING", "FREE")}
+LOCKS: dict[str, dict[str, Any]] = {
+    "bearer": {"kind": "bearer", "token": "$secret.BEARING"},
+    "basic": {"kind": "basic", "username": "ann", "password": "$secret.PASSING"},
+    "header": {"kind": "header", "name": "X-Api-Key", "value": ["$secret.KEYED"]},
+    **{preset: {"kind": "hmac", "preset": preset, "secret": "$secret.SIGNING"} for preset in ("github", "slack", "stripe", "shopify")},
+    "free": {"kind": "hmac", "secret": "$secret.FREE", "header": "X-Sign", "algorithm": "sha512", "encoding": "base64", "prefix": "v="},
+}  # fmt: skip
+OF_LOCK = dict(zip(LOCKS, ("BEARING", "PASSING", "KEYED", *["SIGNING"] * 4, "FREE"), strict=True))
+
+
+def credentials(kind: str, secret: str, body: bytes) -> dict[str, bytes]:
+    """The headers of a caller who knows this secret."""
+    now = str(int(time.time())).encode()
+
+    def sign(signed: bytes, algorithm: str = "sha256") -> hmac.HMAC:
+        return hmac.new(secret.encode(), signed, algorithm)
+
+    if kind == "bearer":
+        return {"authorization": b"Bearer " + secret.encode()}
+    if kind == "basic":
+        return {"authorization": b"Basic " + base64.b64encode(f"ann:{secret}".encode())}
+    if kind == "header":
+        return {"x-api-key": secret.encode()}
+    if kind == "slack":
+        signature = b"v0=" + sign(b"v0:" + now + b":" + body).hexdigest().encode()
+        return {"x-slack-signature": signature, "x-slack-request-timestamp": now}
+    if kind == "stripe":
+        return {"stripe-signature": b"t=" + now + b",v1=" + sign(now + b"." + body).hexdigest().encode()}
+    if kind == "shopify":
+        return {"x-shopify-hmac-sha256": base64.b64encode(sign(body).digest())}
+    if kind == "github":
+        return {"x-hub-signature-256": b"sha256=" + sign(body).hexdigest().encode()}
+    return {"x-sign": b"v=" + base64.b64encode(sign(body, "sha512").digest())}
+
+
+def wrong_ones(kind: str, secret: str, body: bytes) -> Iterator[dict[str, bytes]]:
+    """What callers show who know much of a secret, or put the right one in a wrong place."""
+    right = credentials(kind, secret, body)
+    [name, value] = next(iter(right.items()))
+    yield {}
+    yield credentials(kind, secret + "x", body)
+    yield credentials(kind, secret[:-1], body)
+    yield {name: value[:-4]}
+    yield right | {name: secret.encode() + b" " + secret.encode()}
+    yield {"authorization": b"Digest " + secret.encode(), "cookie": secret.encode(), "x-other": secret.encode()}
+    yield {
+        "x-slack-signature": b"v0=" + secret.encode(),
+        "x-slack-request-timestamp": secret.encode(),
+        "stripe-signature": b"t=" + secret.encode(),
+    }
+
+
+def test_no_secret_gets_out_of_webhooks_whoever_calls(data: Path) -> None:
+    heard = Answers()
+    with Server(data, auth_delay=0) as server:
+        server.keep_secrets(**HELD)
+        for kind, auth in LOCKS.items():
+            name = OF_LOCK[kind]
+            by_all = {"key": '{{ $headers["x-other"] }} {{ $json.a }} {{ $query.q }}'}
+            server.save(walked(kind, auth=auth, path="/:a", dedupe=by_all))
+            call_with_secret(server, heard, kind, name, HELD[name])
+        ends(server, heard, tuple(HELD.values()))
+
+
+def call_with_secret(server: Server, heard: Answers, kind: str, name: str, secret: str) -> None:
+    """Calls with and without the right to come in that hold the secret wherever a caller could put it.
+
+    What signs a body is never sent itself; whoever knows it and still sends it, where they may come in, is handed on as they are.
+    """
+    guess = json.dumps({"a": secret, secret: [secret]}, ensure_ascii=False).encode()
+    other = secret.encode() if kind in ("bearer", "basic", "header") else b"plain"
+    body = json.dumps({"a": other.decode(), other.decode(): [1]}).encode()
+    boundary = b"multipart/form-data; boundary=" + quote(secret, safe="").encode()
+
+    def call(shows: Mapping[str, bytes], content: bytes, said: bytes, content_type: bytes = b"application/json") -> httpx.Response:
+        address = f"/webhook/{kind}/{quote(said, safe='')}?q={quote(said)}"
+        headers = {"content-type": content_type, "x-other": said} | dict(shows)
+        return heard.keep(server.http.post(address, content=content, headers=[(key.encode(), value) for key, value in headers.items()]))
+
+    for shows in wrong_ones(kind, secret, guess):
+        assert call(shows, guess, secret.encode()).status_code in (401, 403), (kind, shows)
+    first, again = (call(credentials(kind, secret, body), body, other) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200), first.text
+    assert again.headers["mechaway-repeated"] == "true"
+    assert (f"[secret {name}]" in first.text) == (other != b"plain")
+    for content in (guess[:-1], secret.encode()):
+        problem(call(credentials(kind, secret, content), content, secret.encode()), 400)
+    problem(call(credentials(kind, secret, guess), guess, secret.encode(), boundary), 400)

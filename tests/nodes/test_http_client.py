@@ -268,6 +268,14 @@ def test_a_file_has_the_name_that_the_server_says_without_its_folders(
     assert one(bench, url=url)["data"]["filename"] == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/a%20b.bin", "a b.bin"), ("/100%2525", "100%25"), ("/a%2F..%2Fb", "b"), ("/..%5C..", "download")]
+)
+def test_a_file_without_a_name_gets_that_of_its_path_decoded_once(bench: Bench, web: WebServer, path: str, expected: str) -> None:
+    web.on(path, Reply(b"x", 200, {"content-type": "application/pdf"}))
+    assert one(bench, url=web.url + path)["data"]["filename"] == expected
+
+
 def test_response_chooses_what_the_data_becomes(bench: Bench, web: WebServer) -> None:
     url = web.on("/number", Reply(b"12", 200, {"content-type": "text/plain"}))
     assert one(bench, url=url, response="json")["data"] == 12
@@ -480,11 +488,20 @@ def test_a_host_that_is_not_there_is_an_error(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "no url", "file:///etc/passwd", "http://", "http://a b/", "http://[::1", "http://x:99999/", "http://\x00/", 5]
+    "url",
+    ["", "no url", "file:///etc/passwd", "http://", "http://a b/", "http://[::1", "http://x:99999/", "http://\x00/", 5],
 )
 def test_a_url_that_is_none_at_run_time_is_an_error(bench: Bench, url: Any) -> None:
     sentence = bench.fails(http(url="{{ $json.url }}"), items=[{"url": url}])
     assert "is not a URL" in sentence or "is not a text" in sentence or "not valid" in sentence
+
+
+@pytest.mark.parametrize("host", ["xn--", "XN--A", "xn--zzzzzzz99999"])
+def test_a_host_that_only_looks_like_a_name_in_punycode_is_an_error_wherever_it_comes_from(bench: Bench, web: WebServer, host: str) -> None:
+    assert "is not a URL" in bench.fails(http(url="{{ $json.url }}"), items=[{"url": f"http://{host}/"}])
+    assert "leads to a URL without a host" in bench.fails(http(url=f"{web.url}/redirect?to=http://{host}/"))
+    leads = web.on("/leads", as_json({"next": f"http://{host}/"}))
+    assert "leads to a URL without a host" in bench.fails(http(url=leads, pagination={"kind": "body", "next": "$json.next"}))
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "日本"])

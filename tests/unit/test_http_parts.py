@@ -20,7 +20,7 @@ from mechaway_core.errors import HttpError, OutOfTime
 from mechaway_core.http.auth import Token, Tokens
 from mechaway_core.http.content import text_of
 from mechaway_core.http.decoding import STEP, decoded
-from mechaway_core.http.fields import filename, links, media_type, parameters, retry_after, safe_filename
+from mechaway_core.http.fields import filename, links, media_type, parameters, retry_after
 from mechaway_core.http.headers import clean_value, is_name
 from mechaway_core.http.message import Bytes, File, Multipart, Part
 from mechaway_core.workflow.plan import Retry
@@ -98,16 +98,6 @@ def test_a_pause_is_at_least_what_was_asked_and_at_most_the_longest(chance: floa
 def test_names_of_headers() -> None:
     assert is_name("X-Api_Key.1")
     assert not any(is_name(text) for text in ("", "a b", "a:", "ä", "a\n"))
-
-
-@UNHURRIED
-@given(st.text())
-def test_a_file_name_leads_nowhere(text: str) -> None:
-    name = safe_filename(text)
-    assert name not in (".", "..")
-    assert "/" not in name
-    assert "\0" not in name
-    assert len(name) <= 200
 
 
 # -- encodings

@@ -16,6 +16,9 @@ from mechaway_core.names import ANY_BYTES, media_type, plain_filename
         ("../../etc/passwd", "passwd"),
         ("C:\\Users\\me\\photo of us.jpg", "photo of us.jpg"),
         ("a/", ""),
+        ("a/..", ""),
+        (". ", ""),
+        ("..a", "..a"),
         ("日本.txt", "日本.txt"),
         ("a\0b\r\nc\x7f", "abc"),
         ("\u202egpj.exe", "gpj.exe"),
@@ -33,6 +36,7 @@ def test_whatever_was_sent_a_plain_filename_is_one(sent: str) -> None:
     assert plain == "" or plain.isprintable()
     assert not set(plain) & set("/\\")
     assert len(plain) <= 255
+    assert plain not in (".", "..")
     assert plain_filename(plain) == plain
 
 

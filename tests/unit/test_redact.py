@@ -37,6 +37,7 @@ WRITERS: dict[str, Callable[[str], str]] = {
     "as JSON in UTF-8": lambda value: json.dumps(value, ensure_ascii=False)[1:-1],
     "as JSON in JSON": lambda value: json.dumps(json.dumps(value))[1:-1],
     "as HTML": html.escape,
+    "in UTF-8 read as Latin-1": lambda value: value.encode().decode("latin-1"),
     "in hexadecimal": lambda value: value.encode().hex(),
     "in hexadecimal capitals": lambda value: value.encode().hex().upper(),
 }
