@@ -217,15 +217,18 @@ class Vault:
             return self._keyring.unwrap(project, newer.data), newer
 
     def _key_for_locking(self, project: str) -> _DataKey:
-        """The project's data key; a new one when it has none, or one that does not open and locks nothing."""
-        try:
-            known = self._key(project)
-        except Locked:
-            if self._holds_secrets(project):
-                raise
-            self._store.delete(project, _KEY)
-            known = None
-        return known or self._make_key(project)
+        """The project's data key; a new one when it has none, or one that does not open and locks nothing.
+
+        A new one may be such a key, too: a rotation that had listed the projects before it was stored forgets what it was wrapped with.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._key(project) or self._make_key(project)
+            except Locked:
+                if self._holds_secrets(project):
+                    raise
+                self._store.delete(project, _KEY)
+        raise Conflict(f'the master key is being changed all the time; keep the secrets of project "{project}" afterwards')
 
     def _holds_secrets(self, project: str) -> bool:
         return bool(self._store.keys(project, _SECRETS, limit=1))
