@@ -22,7 +22,7 @@ from mechaway_core.web import headers, problems
 from mechaway_core.web.answers import BODILESS, serve
 from mechaway_core.web.headers import Header
 from mechaway_core.web.problems import Answer
-from mechaway_core.web.threads import Threads
+from mechaway_core.web.threads import FEW, FEW_THAT_SYNC, Threads
 from mechaway_core.web.transfers import Message, Receive, Scope, Send, brings_files, send_file, spooled, whole_body
 
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -37,7 +37,8 @@ class Gateway:
         self.app = app
         self.door = app.door
         self._sleep = sleep  # before the answer to a failed authentication
-        self.threads = Threads(app.settings.max_runs, app.settings.max_waiting)
+        few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
+        self.threads = Threads(app.settings.max_runs, app.settings.max_waiting, few)
         self.transfers = 0  # uploads that come in and files that go out
         self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)

@@ -1,7 +1,7 @@
 """The threads that runs happen in, awaited from the event loop.
 
 Python runs one thread at a time, so threads beyond what keeps the processor busy only get into each other's way: measured with quick
-runs, thirty threads do half of what two do. Slow runs, which mostly wait, need many. So there are two to begin with, of which the
+runs, thirty threads do half of what two do. Slow runs, which mostly wait, need many. So there are a few to begin with, of which the
 one that was busy last is asked first; while jobs wait in line and the process does not use its processor, one more is added every few
 milliseconds, up to the limit, and these go again when they are not needed.
 """
@@ -20,7 +20,8 @@ from mechaway_core.errors import Unavailable
 
 T = TypeVar("T")
 
-_FEW = 2
+FEW = 2  # threads to begin with
+FEW_THAT_SYNC = 4  # where each answer waits for the disk: while one of them does, others bring it more rows for the same wait
 _TICK = 0.01  # seconds between two looks at the line
 _BUSY = 0.3  # of one processor: from here on more threads would not help
 
@@ -31,12 +32,12 @@ _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 class Threads:
     """At most `most` jobs at a time, at most `waiting` more in line; beyond that callers are told to come back."""
 
-    def __init__(self, most: int, waiting: int) -> None:
+    def __init__(self, most: int, waiting: int, few: int = FEW) -> None:
         self.most = most
         self.room = most + waiting
         self.busy = 0  # jobs that were taken on and are not over; only the event loop's thread touches it
         self.added = 0  # threads beyond the first few
-        self._few = min(_FEW, most)
+        self._few = min(few, most)
         self._lock = threading.Lock()  # over `added` and the next two
         self._line: deque[_Job] = deque()
         self._idle: list[SimpleQueue[_Job | None]] = []  # where the first few threads wait, the one busy last at the end
