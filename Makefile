@@ -5,17 +5,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SAM_VENV := .venv-sam
+CLOUD_VENV := .venv-cloud
+# A region is asked for even where none is needed.
+SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$(or $(AWS_DEFAULT_REGION),$(AWS_REGION),us-east-1) $(SAM_VENV)/bin/sam
+# The tests of the cloud run functions in processes of this machine, so they need the Python of the template.
+CLOUD_PYTHON ?= $(or $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13))),python3.13)
 
-.PHONY: help dev test check format docs bench lock clean
+.PHONY: help dev test test-cloud check format docs bench lock validate build deploy local clean
 
 help: ## What there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 dev: $(VENV)/.run ## Run Mechaway on http://127.0.0.1:3004 (ARGS="--watch examples" passes options)
 	@exec $(BIN)/mechaway dev $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (ARGS="-k lua" passes options)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cloud: $(VENV)/.dev $(SAM_VENV)/.done $(CLOUD_VENV)/.done ## Deploy to an emulator of AWS on this machine and test that (needs Python 3.13)
+	$(BIN)/python -m pytest tests/cloud $(ARGS)
 
 check: $(VENV)/.dev ## Formatting, lint, types and known vulnerabilities
 	$(BIN)/ruff format --check .
@@ -39,8 +48,20 @@ lock: $(VENV)/.dev ## Renew the locks from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --upgrade -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --upgrade --extra dev -o requirements-dev.lock pyproject.toml
 
+validate: $(SAM_VENV)/.done ## Look at template.yaml as AWS would
+	$(SAM) validate --lint
+
+build: $(SAM_VENV)/.done ## Build the functions and their layer for AWS
+	$(SAM) build $(ARGS)
+
+deploy: build ## Deploy to your AWS account, asking what it needs to know (ARGS="--config-env prod" takes it from samconfig.toml)
+	$(SAM) deploy $(or $(ARGS),--guided)
+
+local: $(VENV)/.dev $(SAM_VENV)/.done $(CLOUD_VENV)/.done ## Serve the functions in containers on http://127.0.0.1:3000, with an emulated AWS around them (ARGS="3001"; needs docker)
+	@exec $(BIN)/python -m tests.cloud.local $(ARGS)
+
 clean: ## Remove the environment and caches, not the data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(SAM_VENV) $(CLOUD_VENV) .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Mechaway needs Python 3.11 or newer; choose one with: make PYTHON=python3.11")'
@@ -53,4 +74,20 @@ $(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	$(PIP) -r requirements-dev.lock
+	@touch $@
+
+# SAM and the emulator pin a great deal, so each has an environment of its own.
+$(SAM_VENV)/.done: tools/sam.txt
+	$(PYTHON) -m venv $(SAM_VENV)
+	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/sam.txt
+	@touch $@
+
+$(CLOUD_VENV)/bin/python:
+	@$(CLOUD_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || { echo "the tests of the cloud need Python 3.13; name it with: make test-cloud CLOUD_PYTHON=/path/to/python3.13" >&2; exit 1; }
+	$(CLOUD_PYTHON) -m venv $(CLOUD_VENV)
+	$(CLOUD_PYTHON) -m venv $(CLOUD_VENV)/runtime
+
+$(CLOUD_VENV)/.done: $(CLOUD_VENV)/bin/python tests/cloud/ministack/requirements.txt tests/cloud/ministack/runtime.txt
+	$(CLOUD_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/cloud/ministack/requirements.txt
+	$(CLOUD_VENV)/runtime/bin/python -m pip install --quiet --disable-pip-version-check -r tests/cloud/ministack/runtime.txt
 	@touch $@

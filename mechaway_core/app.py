@@ -1,4 +1,4 @@
-"""What Mechaway can do, in words of its users. The edges (`local/`, later `aws/`) build it, `web/` and `cli` call it."""
+"""What Mechaway can do, in words of its users. The edges (`local/`, `aws/`) build it, `web/` and `cli` call it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mechaway_core import triggers
-from mechaway_core.access import Door
+from mechaway_core.access import AdminToken, Door
 from mechaway_core.access.deliveries import WINDOW, Claim
 from mechaway_core.access.keys import ProjectKey
 from mechaway_core.access.webhook import Lock
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem
+from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem, Unavailable
+from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
-from mechaway_core.ports import Clock, Files, KeyRing, Projects, Store, Tables
+from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Schedule, Schedules, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
@@ -26,8 +27,12 @@ from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
 from mechaway_core.storage import Entry, Workflows, summary
+from mechaway_core.timetable import Timetable
 from mechaway_core.vault import SecretInfo, Vault
 from mechaway_core.workflow import Plan, Step
+
+if TYPE_CHECKING:
+    from mechaway_core.transfer import Incoming, Summary
 
 DEFAULT_PROJECT = "default"
 
@@ -68,19 +73,27 @@ class App:
         keyring: KeyRing,
         clock: Clock,
         sandbox: Sandbox,
+        schedules: Schedules | None = None,
+        invoke: Invoke | None = None,
+        admin: AdminToken | None = None,
     ) -> None:
         self.settings = settings
         self.projects = projects
+        self.clock = clock
+        self.handover = Handover(store)
         self.sandbox = sandbox
         self.vault = Vault(store, keyring, clock)
+        self._store = store
         self._tables = tables
         self._workflows = Workflows(store, clock)
+        self.timetable = Timetable(schedules, self._workflows)
+        self._invoke = invoke
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
         self._engine = Engine(World(settings, sandbox, tables, clock, self.vault, self._http, self._postgres, files))
-        self.door = Door(settings, store, clock, self.vault)
+        self.door = Door(settings, store, clock, self.vault, admin)
         self._running: dict[str, Run] = {}
 
     # -- workflows
@@ -93,14 +106,12 @@ class App:
     def create(self, project: str, raw: Any) -> Saved:
         """Check a document and save it as a new workflow. Raises `Invalid` with all problems, `Conflict`."""
         self._need(project)
-        checked = self._checked(raw)
-        return Saved(self._workflows.create(project, checked.document), self._warnings(project, checked))
+        return self._create(project, self._checked(raw))
 
     def update(self, project: str, workflow_id: str, raw: Any, if_match: Collection[str] | None = None) -> Saved:
         """Check a document and save it as the new version of a workflow. Raises `Invalid`, `NotFound`, `Stale`."""
-        self._workflows.get(project, workflow_id)
-        checked = self._checked(raw, workflow_id)
-        return Saved(self._workflows.update(project, checked.document, if_match), self._warnings(project, checked))
+        current = self._workflows.get(project, workflow_id)
+        return self._update(project, self._checked(raw, workflow_id), current, if_match)
 
     def put(self, project: str, raw: Any) -> Saved | None:
         """Create or update a workflow under the id in the document; None when it is saved as it is already."""
@@ -108,10 +119,20 @@ class App:
         try:
             current = self._workflows.get(project, checked.document["id"])
         except NotFound:
-            return Saved(self._workflows.create(project, checked.document), self._warnings(project, checked))
+            return self._create(project, checked)
         if current.document == checked.document:
             return None
-        return Saved(self._workflows.update(project, checked.document), self._warnings(project, checked))
+        return self._update(project, checked, current)
+
+    def _create(self, project: str, checked: Any) -> Saved:
+        with self.timetable.saving(project, checked.document, None):
+            entry = self._workflows.create(project, checked.document)
+        return Saved(entry, self._warnings(project, checked))
+
+    def _update(self, project: str, checked: Any, current: Entry, if_match: Collection[str] | None = None) -> Saved:
+        with self.timetable.saving(project, checked.document, current.document):
+            entry = self._workflows.update(project, checked.document, if_match)
+        return Saved(entry, self._warnings(project, checked))
 
     def get(self, project: str, workflow_id: str) -> Entry:
         """The current version of a workflow. Raises `NotFound`."""
@@ -125,6 +146,7 @@ class App:
     def delete(self, project: str, workflow_id: str, if_match: Collection[str] | None = None) -> None:
         """Delete a workflow with its history. Runs that go on are not touched. Raises `NotFound`, `Stale`."""
         self._workflows.delete(project, workflow_id, if_match)
+        self.timetable.deleted(project, workflow_id)
         self.door.deliveries.forget(project, workflow_id)
 
     def versions(self, project: str, workflow_id: str, before: int | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:
@@ -163,7 +185,7 @@ class App:
         items = self._read(run, call, named, lock.hides if lock is not None else "")
         claim = self._claim(plan, step, run, items)
         try:
-            return Answered(self._go(plan, run, items, self.settings.front_door_timeout or None), step.node, claim)
+            return Answered(self._go(plan, run, items, self._patience(call.until)), step.node, claim)
         except BaseException:
             if claim is not None:
                 claim.release()
@@ -177,11 +199,30 @@ class App:
             return False
         return True
 
-    def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
-        """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`."""
+    def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None) -> Run:
+        """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`.
+
+        `timeout`, in seconds, cuts the time that the run is allowed.
+        """
         plan = self._registry.get(project, workflow_id)
         step, given = triggers.manual(plan, node_id, items)
-        return self._start(plan, step, given, project)
+        return self._start(plan, step, given, project, timeout=timeout)
+
+    def start_elsewhere(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> None:
+        """Have a workflow run by hand and do not wait. Raises what `start` does before a run, and `Unavailable`."""
+        step, given = triggers.manual(self._registry.get(project, workflow_id), node_id, items)
+        if self._invoke is None:
+            raise Unavailable("this server cannot start runs that nobody waits for")
+        self._invoke.start(project, workflow_id, step.id, given)
+
+    def start_scheduled(self, project: str, schedule: Schedule, due: float, timeout: float | None = None) -> Run:
+        """Run a workflow because its schedule was due, at `due` in seconds since 1970. Raises `NotFound` when it is gone."""
+        plan = self._registry.get(project, schedule.workflow_id)
+        place = plan.index.get(schedule.node_id)
+        if place is None or not plan.active or not plan.steps[place].node.trigger:
+            raise NotFound(f'workflow "{schedule.workflow_id}" starts nothing at "{schedule.node_id}"')
+        items = [triggers.scheduled(project, schedule.workflow_id, due, self.clock.now())]
+        return self._start(plan, plan.steps[place], items, project, "cron", timeout)
 
     def try_out(self, project: str, plan: Plan, call: triggers.Call | None, node_id: str | None = None, items: Any = None) -> Run:
         """Run a plan that is not saved, by a webhook call or by hand."""
@@ -231,8 +272,17 @@ class App:
             self._forget_files(run)
             raise
 
-    def _start(self, plan: Plan, step: Step, items: Any, project: str) -> Run:
-        return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, None)
+    def _start(self, plan: Plan, step: Step, items: Any, project: str, kind: str = "manual", timeout: float | None = None) -> Run:
+        return self._go(plan, self._engine.prepare(plan, step, project, kind), items, timeout)
+
+    def _patience(self, until: float | None) -> float | None:
+        """Seconds that whoever stands in front of webhooks waits: by the settings, or less where it is known for this call."""
+        known = [seconds for seconds in (self.settings.front_door_timeout or None, self.left(until)) if seconds is not None]
+        return min(known, default=None)
+
+    def left(self, until: float | None) -> float | None:
+        """Seconds until an instant of `time.monotonic()`; hardly any when it is past, so that a run ends as one that took too long."""
+        return None if until is None else max(until - self.clock.monotonic(), 0.001)
 
     def _go(self, plan: Plan, run: Run, items: Any, timeout: float | None) -> Run:
         self._running[run.info.id] = run
@@ -256,7 +306,10 @@ class App:
         return self._files.open(project, handle)
 
     def sweep(self) -> None:
-        """Delete the files of runs that are over and older than the settings keep them. Safe to do from several processes at once."""
+        """Delete the files of runs that are over and older than the settings keep them, and settle imports that were cut off.
+
+        Safe to do from several processes at once.
+        """
         try:
             gone = self._files.delete_older(self.settings.file_hours * 3600)
         except MechawayError as error:  # a disk that is gone for now; the next sweep tries again
@@ -264,6 +317,7 @@ class App:
         else:
             if gone:
                 log.info("deleted the files of %d old runs", gone)
+        self.settle_imports()
 
     # -- tables
 
@@ -324,6 +378,43 @@ class App:
             raise Conflict('the project "default" always exists; delete its workflows instead')
         if not self.projects.delete(slug):
             raise _no_project(slug)
+        self.timetable.project_deleted(slug)
+
+    # -- projects on the move
+
+    def export_project(self, project: str, file: BinaryIO, passphrase: str | None = None) -> Summary:
+        """Write a project into an empty file, its secrets locked with the passphrase if there is one. Raises as `Outgoing.write` does."""
+        from mechaway_core.transfer import Outgoing
+
+        self._need(project)
+        folder = self.settings.data_dir if self.settings.data_dir.is_dir() else None
+        return Outgoing(self._workflows, self._tables, self.vault, self.clock, folder).write(project, file, passphrase)
+
+    def import_project(self, file: BinaryIO, project: str | None = None, **how: Any) -> Summary:
+        """Read a project from a file, whole or not at all; `how` are the options of `Incoming.read`, and so are the errors."""
+        return self._incoming().read(file, project, **how)
+
+    def settle_imports(self) -> None:
+        """Bring imports that were cut off to an end, back or forth. Safe to do from several processes at once."""
+        try:
+            self._incoming().settle()
+        except MechawayError as error:  # a disk or a bucket that is away for now; the next look tries again
+            log.warning("imports that were cut off could not be looked for: %s", error)
+
+    def _incoming(self) -> Incoming:
+        from mechaway_core.transfer import Incoming
+
+        return Incoming(
+            self.projects,
+            self._store,
+            self._workflows,
+            self._tables,
+            self.vault,
+            self.clock,
+            check=lambda raw: _check(raw, self.sandbox, self.settings, None),
+            most_mb=self.settings.max_import_mb,
+            published=self.timetable.settle_project,
+        )
 
     # -- keys of projects
 
@@ -346,6 +437,8 @@ class App:
 
     def close(self) -> None:
         """End threads and Lua processes. Runs must be over."""
+        if self._invoke is not None:
+            self._invoke.close()
         self.sandbox.close()  # first: scripts that still run, and calls that wait, end with it, and helpers of the engine with them
         self._http.close()
         self._engine.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from itertools import islice
@@ -45,6 +44,8 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
     Looks at the first thousand names and at none longer than an id: comparing takes time with the product of the lengths.
     """
+    import difflib  # only where something is wrong
+
     if len(wrong) > 128:
         return ""
     folded = {name.lower(): name for name in islice(known, 1000) if len(name) <= 128}

@@ -7,7 +7,7 @@ world refuses for now (a full disk, a lock, a network) is `Unavailable`, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
@@ -165,6 +165,24 @@ class Session(Protocol):
         """Up to `limit` rows of a table in the order in which they were made; None when there is no such table."""
         ...
 
+    def dump(self) -> Iterator[bytes]:
+        """All tables, indexes and views as lines of text, from which `load` makes the same again, cell by cell.
+
+        The lines are only good for the time of the job.
+        """
+        ...
+
+    def load(self, lines: Iterable[bytes]) -> int:
+        """Make what a dump says and answer how many rows that were.
+
+        Raises `Conflict` when there are tables already, and `Invalid` with the number of a line that is wrong.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Drop every table and view."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class InsertRows:
@@ -230,14 +248,23 @@ class Schedules(Protocol):
     """What the clock starts."""
 
     def put(self, project: str, schedule: Schedule) -> None:
-        """Make it so; one schedule per workflow and node."""
+        """Make it so; one schedule per workflow and node. Raises `Invalid` for what the keeper of time cannot say."""
         ...
 
     def delete(self, project: str, workflow_id: str, node_id: str | None = None) -> int:
         """Delete the schedule of a node, or all of exactly this workflow; how many there were."""
         ...
 
-    def list(self, project: str) -> list[Schedule]: ...
+    def list(self, project: str, workflow_id: str | None = None) -> list[Schedule]:
+        """The schedules of a project, or of exactly one workflow, by their ids.
+
+        One that is there by half, or was meddled with, has an empty expression: `put` mends it and `delete` takes it away.
+        """
+        ...
+
+    def projects(self) -> set[str]:
+        """The projects that have schedules, whether they still exist or not."""
+        ...
 
 
 class KeyRing(Protocol):
@@ -304,7 +331,13 @@ class Files(Protocol):
 class Invoke(Protocol):
     """Starts a run somewhere else and does not wait for it."""
 
-    def start(self, project: str, workflow_id: str, node_id: str, items: Sequence[Any]) -> None: ...
+    def start(self, project: str, workflow_id: str, node_id: str, items: Sequence[Any]) -> None:
+        """Hand the start over. Once this returns, the run begins, or those who run the installation are told why not."""
+        ...
+
+    def close(self) -> None:
+        """Take no more, and wait for what goes on in this process."""
+        ...
 
 
 class Clock(Protocol):

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from annotated_types import MinLen
-
+from mechaway_core.bounds import MinLen
 from mechaway_core.errors import NodeError
 from mechaway_core.node import Context, Item, Items
 from mechaway_core.ports import Column, OnConflict

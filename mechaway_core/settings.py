@@ -60,6 +60,12 @@ class Settings:
         least=0.1,
         most=86400,
     )
+    max_import_mb: float = setting(
+        "Largest project that is imported, in MB as it is unpacked; what comes by the API has MAX_UPLOAD_MB, too.",
+        1000.0,
+        least=0.001,
+        most=2000,
+    )
     max_file_mb: float = setting("Largest file that a run may keep, uploaded or received, in MB.", 100.0, least=0.001, most=100_000)
     max_upload_mb: float = setting("Largest multipart body with all its files, in MB.", 100.0, least=0.001, most=100_000)
     max_upload_files: int = setting("Files that one multipart body may hold.", 100, least=0, most=10_000)
@@ -71,6 +77,9 @@ class Settings:
         "Seconds a run may take when its workflow does not say (settings.timeout).", 300.0, least=0.001, most=86400
     )
     front_door_timeout: float = setting("Seconds before whatever stands in front of webhooks gives up; 0: never.", 0.0, least=0, most=86400)
+    base_path: str = setting(
+        "AWS: path that a custom domain puts in front of all addresses, such as /flows; it is cut off calls and stands in links.", ""
+    )
     max_runs: int = setting("Runs at the same time in one process; more wait in line.", 32, least=1, most=1024)
     max_waiting: int = setting("Runs that may wait in line in one process; more are answered 503.", 1000, least=0, most=1_000_000)
     max_branches: int = setting("Threads of one process that help with branches that can run side by side.", 8, least=0, most=256)
@@ -115,8 +124,39 @@ class Settings:
     pg_connect_timeout: float = setting("Seconds connecting to a PostgreSQL server may take.", 10.0, least=0.001, most=600)
     pg_pool: int = setting("Connections one process keeps for each connection string of PostgreSQL nodes.", 4, least=1, most=1000)
 
+    revalidate_seconds: float = setting(
+        "Seconds for which what was read from the bucket counts as current. 0: a saved change is live for the next request.",
+        0.0,
+        least=0,
+        most=3600,
+    )
+    s3_timeout: float = setting("Seconds that a call of S3 may take with all its attempts.", 20.0, least=0.1, most=600)
+    s3_tables_max_mb: int = setting("Largest size of the tables of one project in a bucket, in MB.", 64, least=1, most=1024)
+    cache_dir: Path = setting("Folder for copies of what is in the bucket.", Path("/tmp"))  # noqa: S108 - all that Lambda lets us write
+    cache_max_mb: int = setting("Size of those copies together, in MB; those used longest ago go first.", 256, least=1, most=10_000)
+
     max_plans: int = setting("Compiled workflows one process keeps.", 1000, least=1, most=1_000_000)
     max_open_projects: int = setting("Projects whose databases one process keeps open.", 64, least=1, most=10_000)
+
+    prefix: str = setting("AWS: first part of the names of what Mechaway makes in the account, such as rules.", "mechaway")
+    stage: str = setting("AWS: second part of these names, which tells several installations in one account apart.", "dev")
+    storage: Literal["s3", "efs"] = setting("AWS: where projects are kept: in the bucket, or on the file system under EFS_DIR.", "s3")
+    bucket: str = setting("AWS: name of the bucket that holds projects, and files of runs.", "")
+    efs_dir: Path = setting("AWS: folder that the file system is mounted at.", Path("/mnt/mechaway"))
+    kms_key: str = setting(
+        "AWS: KMS key that locks the vault, as ARN, id or alias. Several separated by commas: the first locks, all unlock.", ""
+    )
+    api_token_secret: str = setting(
+        "AWS: ARN of the secret in Secrets Manager that holds the API token; its text, or JSON with a token.", ""
+    )
+    runner_function: str = setting("AWS: ARN of the function that runs what schedules and asynchronous starts ask for.", "")
+    schedules: Literal["rules", "scheduler"] = setting(
+        "AWS: what keeps time: EventBridge rules (UTC, 300 in an account by default) or EventBridge Scheduler (time zones, a million).",
+        "rules",
+    )
+    scheduler_group: str = setting("AWS: group of schedules in EventBridge Scheduler. Empty: named by PREFIX and STAGE.", "")
+    scheduler_role: str = setting("AWS: ARN of the role with which EventBridge Scheduler calls the runner.", "")
+    dead_letter_queue: str = setting("AWS: ARN of the queue for events that could not be delivered to the runner. Empty: none.", "")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
@@ -161,6 +201,31 @@ class Settings:
             default = _plain(f.default) if f.default is not MISSING else None
             rows.append({"name": variable(f.name), "value": shown, "default": default, "help": f.metadata["help"]})
         return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsVariables:
+    """What AWS's own variables say, as Lambda and its tools set them. Empty: not said."""
+
+    region: str = ""
+    s3_endpoint: str = ""
+    ca_bundle: str = ""
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> AwsVariables:
+        """What they say at this moment."""
+        environ = os.environ if environ is None else environ
+        return cls(
+            region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", ""),
+            s3_endpoint=environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", ""),
+            ca_bundle=environ.get("AWS_CA_BUNDLE", ""),
+            access_key=environ.get("AWS_ACCESS_KEY_ID", ""),
+            secret_key=environ.get("AWS_SECRET_ACCESS_KEY", ""),
+            session_token=environ.get("AWS_SESSION_TOKEN", ""),
+        )
 
 
 def markdown() -> str:

@@ -9,7 +9,8 @@ the two leaves a copy of what is still current, never a hole or a half-saved doc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from mechaway_core.names import shorten
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Clock, Store, Stored, Unchanged
 from mechaway_core.record import iso
 
+_CURRENT, _OLD = "workflows/", "versions/"
 _ATTEMPTS = 20  # of a save without If-Match that meets other writers
 
 
@@ -97,7 +99,7 @@ class Workflows:
 
     def find(self, project: str, after: str = "", limit: int = 100) -> list[Entry]:
         """Current versions in the order of their ids, those behind the id `after`."""
-        keys = self._store.keys(project, "workflows/", _current(after) if after else "", limit)
+        keys = self._store.keys(project, _CURRENT, _current(after) if after else "", limit)
         found = (self._store.get(project, key) for key in keys)
         return [_entry(stored) for stored in found if isinstance(stored, Stored)]
 
@@ -117,6 +119,43 @@ class Workflows:
         if not isinstance(stored, Stored):
             raise NotFound(f'workflow "{workflow_id}" has no version {number}; the newest is {current.version}')
         return _entry(stored)
+
+    # -- moving between stores
+
+    def ids(self, project: str) -> Iterator[str]:
+        """The ids of all workflows, in order."""
+        last = ""
+        while keys := self._store.keys(project, _CURRENT, last):
+            yield from (key.removeprefix(_CURRENT) for key in keys)
+            last = keys[-1]
+
+    def history(self, project: str, workflow_id: str) -> Iterator[Entry]:
+        """Every version from the first on, the current one last. Raises `NotFound` when the workflow is deleted meanwhile."""
+        current = self.get(project, workflow_id)
+        for number in range(1, current.version):
+            yield self.version(project, workflow_id, number)
+        yield current
+
+    def lay_down(self, project: str, entry: Entry) -> None:
+        """Put a version into the history, as it is. Nobody sees it before the workflow is published."""
+        self._store.put(project, _old(entry.document["id"], entry.version), _bytes(entry))
+
+    def publish(self, project: str, workflow_id: str, number: int) -> None:
+        """Make a version that was laid down the current one, unless the workflow has one already."""
+        stored = self._store.get(project, _old(workflow_id, number))
+        if isinstance(stored, Stored):
+            with contextlib.suppress(Conflict):
+                self._store.put(project, _current(workflow_id), stored.data, ABSENT)
+
+    def is_empty(self, project: str) -> bool:
+        """Whether there is no workflow, nor any version of one."""
+        return not any(self._store.keys(project, prefix, limit=1) for prefix in (_CURRENT, _OLD))
+
+    def discard_versions(self, project: str) -> None:
+        """Delete every version that was laid down."""
+        while keys := self._store.keys(project, _OLD):
+            for key in keys:
+                self._store.delete(project, key)
 
     def _about(self, project: str, workflow_id: str, number: int, current: Entry) -> dict[str, Any]:
         entry = current if number == current.version else self.version(project, workflow_id, number)
@@ -169,11 +208,11 @@ def _entry(stored: Stored) -> Entry:
 
 
 def _current(workflow_id: str) -> str:
-    return f"workflows/{workflow_id}"
+    return f"{_CURRENT}{workflow_id}"
 
 
 def _old_prefix(workflow_id: str) -> str:
-    return f"versions/{workflow_id}/"
+    return f"{_OLD}{workflow_id}/"
 
 
 def _old(workflow_id: str, number: int) -> str:

@@ -16,6 +16,7 @@ from mechaway_core.charsets import charset_of, decode
 from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unavailable
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Area, Item, Items, Request, RunInfo
+from mechaway_core.record import iso
 from mechaway_core.settings import Settings
 from mechaway_core.workflow import Plan, Step
 
@@ -27,7 +28,8 @@ CHUNK = 256 * 1024  # bytes of a spooled body at a time
 class Call:
     """A call of a webhook as it came: segments of the path below the workflow's address, still percent-encoded.
 
-    A body too large for memory is an open file, `spool`, which is closed when it was read: `body_chunks` reads either.
+    A body too large for memory is an open file, `spool`, which is closed when it was read: `body_chunks` reads either. `until` is the
+    instant of `time.monotonic()` at which whoever stands in front of the server gives up on this call, None where nobody said.
     """
 
     method: str
@@ -37,6 +39,7 @@ class Call:
     body: bytes
     spool: BinaryIO | None = None
     client: str = ""  # the address it came from
+    until: float | None = None
 
 
 def body_chunks(call: Call) -> tuple[bytes] | Generator[bytes, None, None]:
@@ -126,6 +129,17 @@ def manual(plan: Plan, node_id: str | None, items: Any) -> tuple[Step, Items]:
         names = ", ".join(trigger.id for trigger in plan.triggers)
         raise Invalid(f'"{node_id}" is no trigger, so no run can start there; triggers are {names}')
     return step, items
+
+
+def scheduled(project: str, workflow_id: str, due: float, now: float) -> Item:
+    """The item of a run that a schedule started: when it was due and when it began, in seconds since 1970."""
+    return {
+        "trigger_type": "cron",
+        "timestamp": iso(now),
+        "scheduled_for": iso(due),
+        "workflow_id": workflow_id,
+        "project_slug": project,
+    }
 
 
 def route(plan: Plan, call: Call) -> tuple[Step, dict[str, str]]:

@@ -15,6 +15,7 @@ from mechaway_core.node import Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.settings import Settings
 from tests import postgres
+from tests.account import Account
 
 _databases = count(1)
 
@@ -51,6 +52,14 @@ def add_node_type(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Node]], Non
         monkeypatch.setitem(catalogue(), node_type.__name__, node_type)
 
     return add
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[Account]:
+    """An AWS account for all tests of this process."""
+    started = Account()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.measures import before, commits, first_node, graphs, many, outside, parts, poc, sandbox, saving, start
+from bench.measures import aws, before, commits, costs, first_node, graphs, many, outside, parts, poc, sandbox, saving, start
 from bench.report import Row
 from bench.setup import Bench
 
@@ -28,5 +28,7 @@ MEASURES: dict[str, Measure] = {
     "sandbox": Measure("The sandbox", sandbox.measure),
     "commits": Measure("Shared commits", commits.measure),
     "outside": Measure("Calls to the outside, and who calls", outside.measure),
+    "aws": Measure("In a Lambda function", aws.measure),
+    "costs": Measure("What a million runs cost in AWS", costs.measure),
     "before": Measure("The POC beside an earlier commit", before.measure),
 }

@@ -16,9 +16,9 @@ from bench.servers import mechaway
 from bench.setup import PROJECT, Bench, percentile, store
 from mechaway_core.app import App
 from mechaway_core.errors import Conflict, Stale
+from mechaway_core.folders import FolderFiles
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.files import LocalFiles
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.tables import LocalTables
@@ -106,7 +106,7 @@ def _without_disk(bench: Bench) -> Iterator[Row]:
         store=memory,
         tables=LocalTables(files),
         projects=LocalProjects(files),
-        files=LocalFiles(files),
+        files=FolderFiles(files),
         keyring=LocalKeyRing(settings),
         clock=clock,
         sandbox=sandbox,

@@ -15,6 +15,6 @@ What is refused raises `Refused` with a word for the log and a sentence for the 
 
 from __future__ import annotations
 
-from mechaway_core.access.door import Door, Secrets
+from mechaway_core.access.door import AdminToken, Door, Secrets
 
-__all__ = ["Door", "Secrets"]
+__all__ = ["AdminToken", "Door", "Secrets"]

@@ -33,6 +33,33 @@ class Secrets(Protocol):
         """The values by name. Raises `MechawayError` naming one that is missing."""
 
 
+class AdminToken(Protocol):
+    """The token that shows that a caller is the admin; an empty one is no token."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is one at all; asked once, when the server starts."""
+
+    def matches(self, given: bytes) -> bool:
+        """Whether this is it, found out in constant time. Raises `Unavailable` when it cannot be had at the moment."""
+
+
+class SettingsToken:
+    """The token of the settings."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    @property
+    def is_set(self) -> bool:
+        """See `AdminToken.is_set`."""
+        return bool(self._token)
+
+    def matches(self, given: bytes) -> bool:
+        """See `AdminToken.matches`."""
+        return hmac.compare_digest(given, self._token)
+
+
 class NoSecrets:
     """A server that keeps none."""
 
@@ -46,15 +73,17 @@ class NoSecrets:
 class Door:
     """Who may come in. Raises `Invalid` for settings that cannot be read."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, clock: Clock, secrets: Secrets | None = None, admin: AdminToken | None = None
+    ) -> None:
         self.origins = Origins.parse(settings.cors_origins)
-        self.guard = None if settings.api_token else Guard(settings.allowed_hosts, self.origins)
+        self._admin = admin or SettingsToken(settings.api_token)
+        self.guard = None if self._admin.is_set else Guard(settings.allowed_hosts, self.origins)
         self.keys = Keys(store, clock)
         self.deliveries = Deliveries(store, clock)
         self.slowing = Slowing(settings.auth_delay, clock.monotonic)
         self.refusals = Refusals()
         self.secrets: Secrets = secrets or NoSecrets()
-        self._token = settings.api_token.encode()
         self._clock = clock
         self._proxies = _networks(settings.trusted_proxies)
 
@@ -63,7 +92,7 @@ class Door:
     def credential(self, headers: Headers, client: str) -> bytes | None:
         """The project key that a request shows; None when it shows the admin's token, or none is needed.
 
-        Raises `Unauthorized`, and `TooMany` for a source that is blocked.
+        Raises `Unauthorized`, `TooMany` for a source that is blocked, and `Unavailable` when the admin's token cannot be had.
         """
         given = [value for name, value in headers if name == b"authorization"]
         kind, _, token = given[0].strip().partition(b" ") if len(given) == 1 else (b"", b"", b"")
@@ -71,13 +100,13 @@ class Door:
         if kind.lower() != b"bearer":
             token = b""
         is_key = token.startswith(_MARK)
-        if not (is_key or self._token):
+        if not (is_key or self._admin.is_set):
             return None
         if token:
             self.slowing.admit(self.source(client, headers))
         if is_key:
             return token
-        if not hmac.compare_digest(token, self._token):
+        if not (token and self._admin.matches(token)):
             message = "the API asks for the header Authorization: Bearer with the token of MECHAWAY_API_TOKEN or a project's key"
             reason = "token_wrong" if token else "token_missing"
             raise Unauthorized(message, reason=reason, guess=bool(token))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mechaway_core.app import App
+from mechaway_core.folders import FolderFiles
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.files import LocalFiles
+from mechaway_core.local.invoke import LocalInvoke
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
@@ -17,16 +18,20 @@ from mechaway_core.sqlite import ProjectFiles
 def build(settings: Settings) -> App:
     """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used, `Invalid` for a master key."""
     files = ProjectFiles(settings)
-    return App(
+    invoke = LocalInvoke(settings.max_runs)
+    app = App(
         settings,
         store=LocalStore(files),
         tables=LocalTables(files),
         projects=LocalProjects(files),
-        files=LocalFiles(files, durable=settings.sync == "full"),
+        files=FolderFiles(files, durable=settings.sync == "full"),
         keyring=LocalKeyRing(settings),
         clock=LocalClock(),
         sandbox=make_sandbox(settings),
+        invoke=invoke,
     )
+    invoke.serve(app.start)
+    return app
 
 
 def make_sandbox(settings: Settings) -> Sandbox:

@@ -1,21 +1,5 @@
 """The clock of this machine."""
 
-from __future__ import annotations
+from mechaway_core.clock import SystemClock as LocalClock
 
-import time
-
-
-class LocalClock:
-    """The system's clocks."""
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that only go forward."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+__all__ = ["LocalClock"]

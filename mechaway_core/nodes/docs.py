@@ -10,8 +10,7 @@ from dataclasses import MISSING, Field
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
-
+from mechaway_core.bounds import Ge, Gt, Le, Lt, MinLen
 from mechaway_core.node import Node, params_of
 from mechaway_core.nodes import catalogue
 
@@ -91,10 +90,9 @@ def _entry(key: str, kind: Any) -> str:
 
 
 def _bound(extra: Any) -> str:
-    signs = ((Ge, "ge", "≥"), (Gt, "gt", ">"), (Le, "le", "≤"), (Lt, "lt", "<"))
-    for kind, attribute, sign in signs:
+    for kind, sign in ((Ge, "≥"), (Gt, ">"), (Le, "≤"), (Lt, "<")):
         if isinstance(extra, kind):
-            return f" {sign} {getattr(extra, attribute)}"
+            return f" {sign} {extra.value}"
     return ", not empty" if isinstance(extra, MinLen) else ""
 
 

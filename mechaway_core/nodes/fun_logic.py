@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Gt
-
+from mechaway_core.bounds import Ge, Gt
 from mechaway_core.node import Context, Items, Node, param
 from mechaway_core.settings import Settings
 

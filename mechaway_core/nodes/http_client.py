@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from annotated_types import Ge, Gt, Le
-
 from mechaway_core import expressions
+from mechaway_core.bounds import Ge, Gt, Le
 from mechaway_core.errors import Malformed
 from mechaway_core.http.headers import is_name
 from mechaway_core.names import shorten

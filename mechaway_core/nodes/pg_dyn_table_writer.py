@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
-from annotated_types import MinLen
-
+from mechaway_core.bounds import MinLen
 from mechaway_core.node import Context, Items, Node, param
 from mechaway_core.postgres import name_problem, secrets_of, type_problem
 from mechaway_core.rows import OnConflictParam, column_problems, columns_of, conflict_of, rows_of, stored

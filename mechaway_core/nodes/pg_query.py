@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Gt
-
+from mechaway_core.bounds import Gt
 from mechaway_core.node import Context, Item, ItemNode, Items, param
 from mechaway_core.postgres import parse, secrets_of
 from mechaway_core.settings import Settings

@@ -7,8 +7,7 @@ from dataclasses import replace
 from io import SEEK_END
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, Le
-
+from mechaway_core.bounds import Ge, Le
 from mechaway_core.errors import NodeError
 from mechaway_core.expressions import as_text
 from mechaway_core.http.headers import clean_value, is_name

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Le
-
+from mechaway_core.bounds import Ge, Le
 from mechaway_core.node import Context, Items, Node, param
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import Rows, Session, check_name, check_where

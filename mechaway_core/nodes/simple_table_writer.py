@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import MinLen
-
+from mechaway_core.bounds import MinLen
 from mechaway_core.node import Context, Items, Node, param
 from mechaway_core.rows import OnConflictParam, column_problems, columns_of, conflict_of, rows_of, stored
 from mechaway_core.settings import Settings

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Gt, Le
-
 from mechaway_core.access import webhook as access
 from mechaway_core.access.deliveries import MOST_WINDOW
+from mechaway_core.bounds import Gt, Le
 from mechaway_core.names import shorten
 from mechaway_core.node import Trigger, param
 from mechaway_core.settings import Settings

@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +29,8 @@ from mechaway_core.postgres.values import INT8, LEAST, MOST, NAME_ARRAY, Types, 
 from mechaway_core.settings import Settings
 
 SCHEMA = "mway_dynamic_tables"
-ATTEMPTS = 3
+ATTEMPTS = 8
+PAUSE = 0.05  # seconds, at most, before the second attempt; more before later ones
 EXACT = 2**53  # a double holds every whole number up to here
 
 # made by somebody else meanwhile; deadlocks and collisions of transactions
@@ -61,7 +64,7 @@ def insert_rows(
     write = _Write(pool.types, table, rows, columns, conflict)
     allowed = Time.of(settings, deadline, None)
     with pool.link(allowed.until) as link:
-        return guarded(link, allowed, lambda: _again(lambda: _transaction(link, allowed, write)))
+        return guarded(link, allowed, lambda: _again(lambda: _transaction(link, allowed, write), allowed.until))
 
 
 def _check(table: str, names: Sequence[str], conflict: OnConflict | None) -> None:
@@ -75,13 +78,16 @@ def _check(table: str, names: Sequence[str], conflict: OnConflict | None) -> Non
                 raise QueryError(f'on_conflict: "{name}" is not one of the columns')
 
 
-def _again(job: Callable[[], list[tuple[Any, int]]]) -> list[tuple[Any, int]]:
-    for _ in range(ATTEMPTS - 1):
+def _again(job: Callable[[], list[tuple[Any, int]]], until: float) -> list[tuple[Any, int]]:
+    """The result of a job, done again while it fails for what others do at the same time."""
+    for attempt in range(1, ATTEMPTS):
         try:
             return job()
         except ServerError as error:
             if error.state not in _AGAIN:
                 raise
+        # Not at once: two that lock each other out would meet again.
+        time.sleep(max(0.0, min(random.random() * PAUSE * attempt, until - time.monotonic())))
     return job()
 
 

@@ -87,6 +87,13 @@ class Pool:
             self._give_back(process)
             return answer
 
+    def prepare(self) -> None:
+        """Start a process now, so that the first call finds it."""
+        state = self._state
+        with state.changed:
+            self._keep_ready(state)
+            state.changed.notify_all()
+
     def close(self) -> None:
         """End all processes. Calls under way fail with `Unavailable`, as do later ones."""
         state = self._state

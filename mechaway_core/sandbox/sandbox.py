@@ -186,6 +186,10 @@ class Sandbox:
         """The global names that an expression can use."""
         return NAMES
 
+    def prepare(self) -> None:
+        """Start a process in the background, so that the first call need not wait for one."""
+        self._pool.prepare()
+
     def close(self) -> None:
         """End all processes. Calls under way and later ones raise `Unavailable`. May be called again."""
         self._close()

@@ -7,6 +7,9 @@ that is known needs no transaction around it: then one statement does it all.
 
 A job that fails is undone alone. When SQLite undoes the whole transaction (a full disk, a stopped write), only the job that
 caused it fails; the others run again.
+
+A file can be the copy of one that is elsewhere, its `Origin`. Then a group never commits here: what it made goes to the origin, which
+puts it into the copy when it has been saved there, or renews the copy when somebody else was quicker, and then the jobs run again.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import apsw
 
 from mechaway_core.errors import MechawayError, OutOfTime, Unavailable
 from mechaway_core.ports import InsertRows
 from mechaway_core.sqlite.faults import BROKEN, translate
-from mechaway_core.sqlite.link import Link, Moved, Options, identity_of, open_link, open_nothing
+from mechaway_core.sqlite.link import Identity, Link, Moved, Options, identity_of, open_link, open_nothing
 from mechaway_core.sqlite.schema import insert_at_once
 from mechaway_core.sqlite.session import SqliteSession
 
@@ -33,6 +36,18 @@ T = TypeVar("T")
 GROUP = 256  # jobs of one commit
 GATHERING = 0.05  # seconds after which a commit takes no further jobs
 OPENINGS = 5  # tries to open a file that is being replaced
+
+
+class Origin(Protocol):
+    """Where a file comes from that is only a copy."""
+
+    def publish(self, content: bytes, base: Identity | None, since: float, tries: int) -> bool:
+        """Make `content`, which was made from the copy `base`, what there is, here and there.
+
+        False: somebody else was quicker, and the copy has been renewed. Raises `Unavailable`, and then nothing was saved. `since` is
+        when the first of those who wait began to, an instant of `time.monotonic()`, and `tries` how often this was tried for them.
+        """
+        ...
 
 
 class _Ticket:
@@ -55,11 +70,18 @@ class Database:
     """A file and its connections, opened when first needed. Safe to use from several threads.
 
     `owner` is whose it is, for messages. `find` is called when the file is missing, with whether it is needed for writing: it
-    raises `NotFound` when there should be none. `creates`: a writer makes the file.
+    raises `NotFound` when there should be none. `creates`: a writer makes the file. `origin`: where it is a copy from.
     """
 
     def __init__(
-        self, path: Path, options: Options, owner: str, find: Callable[[bool], None] = lambda _write: None, *, creates: bool = True
+        self,
+        path: Path,
+        options: Options,
+        owner: str,
+        find: Callable[[bool], None] = lambda _write: None,
+        *,
+        creates: bool = True,
+        origin: Origin | None = None,
     ) -> None:
         self.path = path
         self.options = options
@@ -67,6 +89,7 @@ class Database:
         self.used = 0  # kept by whoever holds several
         self._find = find
         self._creates = creates
+        self._origin = origin
         self._name = str(path)
         self._mutex = threading.Lock()
         self._queue: deque[_Ticket] = deque()
@@ -268,7 +291,7 @@ class Database:
         Each statement gives up the interpreter's lock, and beside other busy threads that is what a short transaction costs most.
         """
         job, link = ticket.job, self._writer
-        if not isinstance(job, InsertRows) or len(job.rows) != 1 or link is None:
+        if not isinstance(job, InsertRows) or len(job.rows) != 1 or link is None or self._origin is not None:
             return False
         now = time.monotonic()
         if ticket.deadline is not None and now >= ticket.deadline:
@@ -292,6 +315,7 @@ class Database:
         first = group[0]
         todo = deque(group)
         stopped: BaseException | None = None
+        tries = 0
         while todo:
             link = self._begin(todo[0])
             ran: list[_Ticket] = []  # in this transaction, with success or undone alone
@@ -313,8 +337,9 @@ class Database:
                     ran.clear()
                     break
                 ran.append(ticket)
-            if ran:
-                self._commit(link, ran)
+            if ran and not self._commit(link, ran, tries):
+                todo.extendleft(reversed(ran))
+                tries += 1
         return stopped
 
     def _begin(self, ticket: _Ticket) -> Link:
@@ -381,14 +406,28 @@ class Database:
         ticket.value = [stored]
         return True
 
-    def _commit(self, link: Link, ran: list[_Ticket]) -> None:
+    def _commit(self, link: Link, ran: list[_Ticket], tries: int) -> bool:
+        """Make what `ran` did durable. False when it has to be done again."""
         try:
+            if self._origin is not None:
+                return self._publish(self._origin, link, ran, tries)
             link.execute("COMMIT")
-        except apsw.Error as error:
+        except (apsw.Error, MechawayError) as error:
             fault = self._fault(error)
             for ticket in ran:
                 ticket.error = fault
             self._drop_writer()
+        return True
+
+    def _publish(self, origin: Origin, link: Link, ran: list[_Ticket], tries: int) -> bool:
+        try:
+            if all(ticket.error is not None for ticket in ran):
+                return True
+            return origin.publish(link.connection.serialize("main"), link.identity, ran[0].since, tries)
+        finally:
+            if link.connection.in_transaction:
+                link.execute("ROLLBACK")  # the copy is replaced whole, or stays as it is
+            link.forget_tables()
 
     def _take(self) -> _Ticket | None:
         try:
@@ -440,7 +479,7 @@ class Database:
         raise Unavailable(f"the database of {self.owner} is being replaced all the time")
 
     def _fault(self, error: Exception) -> MechawayError:
-        return error if isinstance(error, MechawayError) else translate(error, self.path, self.owner, self.options.max_mb)
+        return error if isinstance(error, MechawayError) else translate(error, self.path, self.owner, self.options)
 
     # -- ending
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from mechaway_core.errors import MechawayError, QueryError, Unavailable
+from mechaway_core.sqlite.link import Options
 
 # What the world does to a file, as opposed to what a statement does wrong. After these the connection is not used again.
 BROKEN = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.ProtocolError)
@@ -15,14 +16,14 @@ BROKEN = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError,
 _ROOM = 1_000_000  # bytes; a disk with less free than this counts as full
 
 
-def translate(error: Exception, path: Path, owner: str, max_mb: int | None = None, refusal: str | None = None) -> MechawayError:
+def translate(error: Exception, path: Path, owner: str, options: Options, refusal: str | None = None) -> MechawayError:
     """The error that the user reads. `owner` is whose file it is, like `project "default"`; `refusal` what the guard said."""
     if refusal is not None and isinstance(error, apsw.AuthError | apsw.SQLError):
         return QueryError(refusal)
     match error:
         case apsw.FullError():
-            if max_mb is not None and not _disk_is_full(path):
-                return QueryError(f"the tables of {owner} may take {max_mb} MB (MECHAWAY_TABLES_MAX_MB); nothing was saved")
+            if options.max_mb is not None and not _disk_is_full(path):
+                return QueryError(f"the tables of {owner} may take {options.max_mb} MB ({options.max_setting}); nothing was saved")
             return Unavailable(f"the disk that holds {owner} is full; nothing was saved")
         case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
             return Unavailable(f"another process holds the database of {owner}; nothing was saved")

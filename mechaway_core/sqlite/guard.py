@@ -23,15 +23,19 @@ WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 SHAPING = frozenset({"CREATE", "ALTER", "DROP"})
 MAX_SQL = 1_000_000  # characters of a statement
 
-_TOKEN = re.compile(
-    r"""
-      [ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z)            # blanks and comments: not captured
-    | (?P<quoted> '[^']*(?:''[^']*)*+'? | "[^"]*(?:""[^"]*)*+"? | `[^`]*(?:``[^`]*)*+`? | \[[^\]]*\]? )
-    | (?P<word> [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]* )
-    | (?P<other> . )
-    """,
-    re.VERBOSE | re.DOTALL | re.ASCII,
-)
+
+@lru_cache(maxsize=1)
+def _token() -> re.Pattern[str]:
+    """What a statement consists of. Made when the first one is read: it takes 5 ms, and a cold start may read none."""
+    return re.compile(
+        r"""
+          [ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z)            # blanks and comments: not captured
+        | (?P<quoted> '[^']*(?:''[^']*)*+'? | "[^"]*(?:""[^"]*)*+"? | `[^`]*(?:``[^`]*)*+`? | \[[^\]]*\]? )
+        | (?P<word> [A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]* )
+        | (?P<other> . )
+        """,
+        re.VERBOSE | re.DOTALL | re.ASCII,
+    )
 
 
 class Parsed(NamedTuple):
@@ -81,7 +85,7 @@ def _parse(sql: str) -> Parsed:
     words: list[str] = []  # of the first statement, outside of brackets
     depth, ended, several, unclosed, stray, named = 0, False, False, "", False, False
     mark = -1  # where a sign ended that makes a parameter of the word behind it
-    for match in _TOKEN.finditer(sql):
+    for match in _token().finditer(sql):
         text = match.group()
         if match.lastgroup is None:
             if text.startswith("/*") and (len(text) < 4 or not text.endswith("*/")):

@@ -23,16 +23,18 @@ Identity = tuple[int, int]  # device and inode of a file
 class Options:
     """How a file is opened.
 
-    `journal` is "wal" on a local disk and "delete" (a rollback journal, no shared memory, no mmap) on a network one. `guarded`
-    connections may run users' SQL. Sizes in MB, times in seconds. `setup` makes the tables of a new file.
+    `journal` is "wal" on a local disk, "delete" (a rollback journal, no shared memory, no mmap) on a network one, and "memory" for a
+    copy that is only ever replaced whole: nothing that is not committed reaches the file. `guarded` connections may run users' SQL.
+    Sizes in MB, times in seconds. `max_setting` is what sets `max_mb`, for messages. `setup` makes the tables of a new file.
     """
 
     sync: Literal["full", "normal"] = "full"
-    journal: Literal["wal", "delete"] = "wal"
+    journal: Literal["wal", "delete", "memory"] = "wal"
     busy_timeout: float = 5.0
     readers: int = 8
     guarded: bool = False
     max_mb: int | None = None
+    max_setting: str = "MECHAWAY_TABLES_MAX_MB"
     sql_timeout: float = 5.0
     sql_max_rows: int = 10_000
     sql_max_mb: float = 16.0
@@ -116,7 +118,7 @@ def open_nothing(options: Options) -> Link:
 
 def _read_flags(options: Options) -> int:
     # A rollback journal that a killed process left must be played back, and that is writing.
-    return apsw.SQLITE_OPEN_READONLY if options.journal == "wal" else apsw.SQLITE_OPEN_READWRITE
+    return apsw.SQLITE_OPEN_READWRITE if options.journal == "delete" else apsw.SQLITE_OPEN_READONLY
 
 
 def _configured(connection: apsw.Connection, options: Options, write: bool) -> Link:
@@ -133,6 +135,8 @@ def _prepare_file(link: Link, options: Options) -> None:
     link.execute(f"PRAGMA synchronous={options.sync}")
     if options.sync == "full":  # where fsync only reaches the disk's own memory (macOS); elsewhere it changes nothing
         link.execute("PRAGMA fullfsync=ON")
+    if options.journal == "memory":
+        link.execute("PRAGMA cache_spill=OFF").fetchall()
     link.execute("PRAGMA mmap_size=0").fetchall()
     link.execute("PRAGMA journal_size_limit=67108864").fetchall()
     if options.max_mb is not None:

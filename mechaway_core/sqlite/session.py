@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import apsw
 from mechaway_core.errors import MechawayError, OutOfTime, QueryError, Unavailable
 from mechaway_core.names import distinct
 from mechaway_core.ports import Column, OnConflict, Params, Rows, TableInfo, TablePage
+from mechaway_core.sqlite import dump as dumps
 from mechaway_core.sqlite import guard as guards
 from mechaway_core.sqlite.faults import translate
 from mechaway_core.sqlite.guard import quote
@@ -22,7 +23,7 @@ from mechaway_core.sqlite.values import bind, decoder, kind_of
 from mechaway_core.sqlite.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 NUMBER = "_mechaway_row"  # a name for rowids that no table is likely to have
 COUNTING = 0.25  # seconds that counting the rows of all tables may take
@@ -124,10 +125,8 @@ class SqliteSession:
         self, table: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], on_conflict: OnConflict | None = None
     ) -> list[tuple[Any, int]]:
         """Insert rows; see `Session.insert_rows`."""
-        self._check()
+        self._check_writable()
         link = self._link
-        if not link.writable:
-            raise QueryError("this session only reads")
         try:
             plan = plan_for(link, table, tuple(columns), on_conflict, rows)
             if len(rows) == 1:
@@ -185,6 +184,38 @@ class SqliteSession:
             return TablePage(columns, found.rows, None)
         end = limit + (numbers[limit - 1] == 0)  # 0 would mean the beginning
         return TablePage(columns, found.rows[:end], numbers[end - 1])
+
+    def dump(self) -> Iterator[bytes]:
+        """All tables as lines of text; see `Session.dump`."""
+        self._check()
+        try:
+            yield from dumps.dump(self._link)
+        except (apsw.Error, UnicodeError) as error:
+            raise self._fault(error) from error
+
+    def load(self, lines: Iterable[bytes]) -> int:
+        """Make what a dump says; see `Session.load`."""
+        self._check_writable()
+        loader = dumps.Loader(self._link, lambda sql: self.query(sql, write=True), self._deadline)
+        try:
+            return loader.load(lines)
+        except apsw.Error as error:
+            raise self._fault(error) from error
+        finally:
+            self._link.forget_tables()
+
+    def clear(self) -> None:
+        """Drop every table and view; see `Session.clear`."""
+        self._check_writable()
+        try:
+            dumps.clear(self._link)
+        except apsw.Error as error:
+            raise self._fault(error) from error
+
+    def _check_writable(self) -> None:
+        self._check()
+        if not self._link.writable:
+            raise QueryError("this session only reads")
 
     def _check(self) -> None:
         if self._over:
@@ -256,7 +287,7 @@ class SqliteSession:
         elif isinstance(error, apsw.ExecTraceAbort):
             fault = QueryError('this statement changes something; set "write": true to allow it')
         else:
-            fault = translate(error, self._path, self._owner, self._options.max_mb, self._link.guard.refusal)
+            fault = translate(error, self._path, self._owner, self._options, self._link.guard.refusal)
         self._note(fault)
         return fault
 

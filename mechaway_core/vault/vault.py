@@ -223,30 +223,30 @@ class Vault:
         """
         for _ in range(_ATTEMPTS):
             try:
-                return self._key(project) or self._make_key(project)
+                known = self._key(project)
             except Locked:
                 if self._holds_secrets(project):
                     raise
                 self._store.delete(project, _KEY)
-        raise Conflict(f'the master key is being changed all the time; keep the secrets of project "{project}" afterwards')
+                known = None
+            if known is not None:
+                return known
+            self._make_key(project)
+        raise Conflict(f'the key of project "{project}" is being changed by many at once; try again')
 
     def _holds_secrets(self, project: str) -> bool:
         return bool(self._store.keys(project, _SECRETS, limit=1))
 
-    def _make_key(self, project: str) -> _DataKey:
-        """Give the project a data key, or take the one that somebody else gave it at the same time."""
+    def _make_key(self, project: str) -> None:
+        """Give the project a data key, unless somebody else gives it one at the same time."""
+        wrapped = self._keyring.wrap(project, new_key())
         try:
-            self._store.put(project, _KEY, self._keyring.wrap(project, new_key()), ABSENT)
+            self._store.put(project, _KEY, wrapped, ABSENT)
         except Conflict:
-            pass
-        else:
-            # A rotation that began before this key was stored may have listed the projects without it; it will forget the old
-            # master key. One that begins from here on sees it.
-            self.rewrap(project)
-        known = self._key(project)
-        if known is None:
-            raise Conflict(f'project "{project}" is being deleted; try again')
-        return known
+            return
+        # A rotation that began before this key was stored may have listed the projects without it; it will forget the old
+        # master key. One that begins from here on sees it.
+        self.rewrap(project)
 
 
 # -- names and values

@@ -15,9 +15,10 @@ from mechaway_core.access.scopes import SCOPES
 from mechaway_core.app import DEFAULT_PROJECT, App, Saved, node_types
 from mechaway_core.errors import Invalid, Malformed, MechawayError, NotFound, Problem
 from mechaway_core.storage import Entry
-from mechaway_core.web import problems
+from mechaway_core.web import moving, problems
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.threads import Threads
+from mechaway_core.web.transfers import UNTIL
 from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape
 
 _ABOUT = """Workflows as JSON documents: save them, run them, look at what they hold.
@@ -130,6 +131,11 @@ IfMatch = Annotated[str | None, Header(description="Only when the workflow still
 IfNoneMatch = Annotated[str | None, Header(description="Only when the workflow has another ETag.")]
 
 
+def _root(request: Request) -> str:
+    """What stands in front of all addresses here, such as the stage of an API Gateway; mostly nothing."""
+    return str(request.scope.get("root_path", ""))
+
+
 def _project(request: Request) -> str:
     return str(request.path_params.get("project", DEFAULT_PROJECT))
 
@@ -225,7 +231,8 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         if node is not None and not isinstance(node, str):
             raise Invalid("node must be the id of a trigger")
         most = app.settings.record_items
-        record = await threads.run(lambda: app.start(project, workflow_id, node, wish.get("items")).as_json(most))
+        timeout = app.left(request.scope.get(UNTIL))
+        record = await threads.run(lambda: app.start(project, workflow_id, node, wish.get("items"), timeout).as_json(most))
         return _json(record, headers={"mechaway-run-id": record["run_id"]})
 
     @router.post("/validate", tags=["workflows"], openapi_extra=_DOCUMENT)
@@ -272,7 +279,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         if not isinstance(slug, str):
             raise Invalid("slug must be a text", [Problem("/slug", "slug is missing or not a text")])
         await run_in_threadpool(app.create_project, slug)
-        return _json({"slug": slug, "message": f'project "{slug}" created'}, 201, {"location": f"/p/{slug}/api/workflows"})
+        return _json({"slug": slug, "message": f'project "{slug}" created'}, 201, {"location": f"{_root(request)}/p/{slug}/api/workflows"})
 
     @router.get("/projects/{slug}", tags=["projects"])
     async def get_project(slug: Slug) -> Response:
@@ -287,6 +294,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         await run_in_threadpool(app.delete_project, slug)
         return _json({"message": f'project "{slug}" deleted'})
 
+    moving.add_routes(router, app)
     _access_routes(router, app)
     return router
 
@@ -302,7 +310,7 @@ def _access_routes(router: APIRouter, app: App) -> None:
         if not isinstance(slug, str):
             raise Invalid("project must be a text", [Problem("/project", "project is not the slug of a project")])
         key, text = await run_in_threadpool(app.create_key, slug, wish.get("name"), wish.get("scopes"), wish.get("expires"))
-        return _json({**key.as_json(), "key": text}, 201, {"location": f"/p/{slug}/api/keys/{key.id}"})
+        return _json({**key.as_json(), "key": text}, 201, {"location": f"{_root(request)}/p/{slug}/api/keys/{key.id}"})
 
     @router.get("/keys", tags=["access"])
     async def list_keys(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ from mechaway_core.web.answers import BODILESS, serve
 from mechaway_core.web.headers import Header
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.threads import FEW, FEW_THAT_SYNC, Threads
-from mechaway_core.web.transfers import Message, Receive, Scope, Send, brings_files, send_file, spooled, whole_body
+from mechaway_core.web.transfers import FILE_BODY, UNTIL, Message, Receive, Scope, Send, brings_files, send_file, spooled, whole_body
 
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -33,12 +34,12 @@ _WELL = Answer(200, b"ok", "text/plain; charset=utf-8")
 class Gateway:
     """The ASGI application of one process."""
 
-    def __init__(self, app: App, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, app: App, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, *, threads: Threads | None = None) -> None:
         self.app = app
         self.door = app.door
         self._sleep = sleep  # before the answer to a failed authentication
         few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
-        self.threads = Threads(app.settings.max_runs, app.settings.max_waiting, few)
+        self.threads = threads or Threads(app.settings.max_runs, app.settings.max_waiting, few)
         self.transfers = 0  # uploads that come in and files that go out
         self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
@@ -67,9 +68,8 @@ class Gateway:
             if answer is None and webhook:
                 answer = await self.webhook(project, segments[1:], scope, receive)
             elif answer is None:
-                scope = {**scope, "mechaway.request_id": request_id.decode()}
-                api, body = await self.api(scope, receive)
-                await _hand_over(api, scope, _replay(body, receive), headers.adding(send, extra))
+                scope = {**_mounted(scope), "mechaway.request_id": request_id.decode()}
+                await self.api(scope, receive, headers.adding(send, extra))
                 return
         except Refused as error:
             answer = await self._refuse(error, asked, request_id)
@@ -161,7 +161,8 @@ class Gateway:
         self.transfers += 1
         try:
             with file:
-                length = os.fstat(file.fileno()).st_size
+                length = file.seek(0, os.SEEK_END)  # not every file is one of this machine
+                file.seek(0)
                 await send(_start(answer, length, extra))
                 if scope["method"] == "HEAD":
                     await send({"type": "http.response.body", "body": b""})
@@ -172,13 +173,26 @@ class Gateway:
 
     # -- everything else
 
-    async def api(self, scope: Scope, receive: Receive) -> tuple[ASGI, bytes]:
-        """The API and the body of a request for it, once it is clear that the caller may ask."""
+    async def api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request and its body to the API, once it is clear that the caller may ask."""
         await self._authorize(scope)
         if self.draining:
             raise Unavailable("the server is shutting down; try again soon")
         api = self._api or await self._load_api()
-        return api, await whole_body(scope, receive, self._limit)
+        if scope["method"] == "POST" and scope["path"].endswith("/api/projects/import"):
+            await self._hand_over_file(api, scope, receive, send)
+        else:
+            body = await whole_body(scope, receive, self._limit)
+            await _hand_over(api, scope, _replay(body, receive), send)
+
+    async def _hand_over_file(self, api: ASGI, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same for a body that may be larger than memory should hold: it goes along as a file."""
+        self.transfers += 1
+        try:
+            async with spooled(scope, receive, self.app.settings) as (body, file):
+                await _hand_over(api, {**scope, FILE_BODY: file or BytesIO(body)}, _replay(b"", receive), send)
+        finally:
+            self.transfers -= 1
 
     async def _load_api(self) -> ASGI:
         async with self._api_lock:
@@ -241,6 +255,12 @@ def _address(scope: Scope) -> tuple[str, list[str], Scope]:
     return project, segments, scope
 
 
+def _mounted(scope: Scope) -> Scope:
+    """The scope with the whole path, as ASGI has it: what an edge cut off in front of ours comes back, for the API's links."""
+    root = scope.get("root_path", "")
+    return {**scope, "path": root + scope["path"]} if root else scope
+
+
 def _too_long(scope: Scope) -> Answer | None:
     if len(scope.get("raw_path") or scope["path"]) > headers.MOST_PATH:
         return problems.problem(414, f"the path is longer than {headers.MOST_PATH} bytes")
@@ -252,7 +272,8 @@ def _too_long(scope: Scope) -> Answer | None:
 def _call(segments: Sequence[str], scope: Scope, body: bytes) -> tuple[str, Call]:
     """The id of a workflow and the call of it; `segments` are those behind /webhook."""
     rest = tuple(segments[1:-1] if segments[-1] == "" else segments[1:])
-    return unquote(segments[0]), Call(scope["method"], rest, scope["query_string"], scope["headers"], body, client=_client(scope))
+    head = (scope["method"], rest, scope["query_string"], scope["headers"])
+    return unquote(segments[0]), Call(*head, body, client=_client(scope), until=scope.get(UNTIL))
 
 
 def _client(scope: Scope) -> str:

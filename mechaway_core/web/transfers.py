@@ -29,8 +29,14 @@ _CHUNK = 256 * 1024  # bytes of a file that go out at a time
 _UPLOAD_LIMIT = "MECHAWAY_MAX_UPLOAD_MB"
 _BODY_LIMIT = "MECHAWAY_MAX_BODY_MB"
 
+# In a scope: the body as an open file, where it may be larger than memory should hold.
+FILE_BODY = "mechaway.file_body"
+
 # In a scope, where the server watches how long a body takes: a function that gives this one so many seconds more.
 MORE_TIME = "mechaway.more_time"
+
+# In a scope, where it is known when whoever stands in front of the server gives up: an instant of `time.monotonic()`.
+UNTIL = "mechaway.until"
 
 
 # -- in

@@ -19,7 +19,7 @@ from mechaway_core.errors import Invalid, Malformed
 from mechaway_core.expressions import Outputs, Pins, SecretRef, texts_in, with_refs
 from mechaway_core.names import secret_name
 from mechaway_core.node import MAIN, Node, Trigger, params_of
-from mechaway_core.nodes import catalogue
+from mechaway_core.nodes import find_type
 
 ANY_METHOD = "*"
 
@@ -190,7 +190,7 @@ def compile_plan(document: Mapping[str, Any], version: int = 0) -> Plan:
 
 
 def _step(index: int, node: Mapping[str, Any], parents: tuple[tuple[int, str], ...]) -> Step:
-    node_type = catalogue().get(node["node_type"])
+    node_type = find_type(node["node_type"])
     if node_type is None:
         raise Invalid(f'node "{node["id"]}" is of the type {node["node_type"]}, which this server does not have')
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,12 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mechaway_core.aws import efs
+from mechaway_core.aws.clients import clients
+from mechaway_core.aws.projects import S3Projects
+from mechaway_core.aws.store import S3Store
+from mechaway_core.aws.tables import S3Tables
 from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import Projects, Store, Tables
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
+from tests import s3_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,16 +42,41 @@ def _wal(place: Path, **changes: Any) -> Adapters:
     return _files("wal", place, ProjectFiles(Settings(data_dir=place, **changes)))
 
 
-def _rollback_journal(place: Path, **changes: Any) -> Adapters:
-    """What a file system without shared memory gets."""
-    return _files("rollback journal", place, ProjectFiles(Settings(data_dir=place, **changes), journal="delete"))
+def _efs(place: Path, **changes: Any) -> Adapters:
+    """The same files with a rollback journal: what a file system without shared memory gets."""
+    files = efs.open_projects(Settings(data_dir=place, **changes))
+    return Adapters("efs", place, efs.EfsStore(files), efs.EfsTables(files), efs.EfsProjects(files), files.close)
+
+
+def _s3(place: Path, **changes: Any) -> Adapters:
+    """A bucket for each place. Copies of tables are in the place."""
+    s3_server.reach()
+    chosen: dict[str, Any] = {"bucket": bucket_of(place), "cache_dir": place / "cache", "s3_timeout": 60.0} | changes
+    settings = Settings(**chosen)
+    s3 = clients(settings).s3
+    made = s3._call("PUT")  # the bucket itself; making one that is there changes nothing
+    assert made.answer.status == 200, made
+    projects = S3Projects(s3, settings.revalidate_seconds)
+    tables = S3Tables(s3, projects, settings)
+
+    def close() -> None:
+        tables.close()
+        s3.close()
+
+    return Adapters("s3", place, S3Store(s3, projects, settings.revalidate_seconds), tables, projects, close)
+
+
+def bucket_of(place: Path) -> str:
+    """The name of a place's bucket."""
+    return "test-" + hashlib.sha256(str(place).encode()).hexdigest()[:20]
 
 
 def _files(name: str, place: Path, files: ProjectFiles) -> Adapters:
     return Adapters(name, place, LocalStore(files), LocalTables(files), LocalProjects(files), files.close)
 
 
-FACTORIES: dict[str, Callable[..., Adapters]] = {"wal": _wal, "rollback journal": _rollback_journal}
+FACTORIES: dict[str, Callable[..., Adapters]] = {"wal": _wal, "efs": _efs, "s3": _s3}
+IN_FOLDERS = ("wal", "efs")  # those that keep files in folders
 
 
 def elsewhere(adapters: Adapters, action: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import orjson
 
+from mechaway_core.aws.keyring import KmsKeyRing
 from mechaway_core.errors import Locked
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.ports import KeyRing
 from mechaway_core.settings import Settings
 from mechaway_core.vault.sealed import new_key, open_sealed, seal
+from tests.account import Account
 
 
 class MemoryKeyRing:
@@ -48,19 +50,24 @@ def master_key() -> str:
     return base64.b64encode(new_key()).decode()
 
 
-def _file(folder: Path) -> KeyRing:
+def _file(folder: Path, _: Account) -> KeyRing:
     return LocalKeyRing(Settings(data_dir=folder))
 
 
-def _settings(folder: Path) -> KeyRing:
+def _settings(folder: Path, _: Account) -> KeyRing:
     return LocalKeyRing(Settings(data_dir=folder, master_key=master_key()))
 
 
-def _memory(_: Path) -> KeyRing:
+def _memory(_: Path, __: Account) -> KeyRing:
     return MemoryKeyRing()
 
 
-FACTORIES: dict[str, Callable[[Path], KeyRing]] = {"file": _file, "settings": _settings, "memory": _memory}
+def _kms(_: Path, account: Account) -> KeyRing:
+    client = account.client("kms")
+    return KmsKeyRing(lambda: client, client.create_key()["KeyMetadata"]["Arn"])
+
+
+FACTORIES: dict[str, Callable[[Path, Account], KeyRing]] = {"file": _file, "settings": _settings, "memory": _memory, "kms": _kms}
 
 
 def fingerprint_of(wrapped: bytes) -> str:

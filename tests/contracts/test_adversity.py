@@ -15,8 +15,11 @@ import pytest
 
 from mechaway_core.errors import NotFound, Unavailable
 from mechaway_core.ports import Column, Session
-from tests.contracts.adapters import FACTORIES, Adapters, elsewhere, finish
+from tests.contracts.adapters import FACTORIES, IN_FOLDERS, Adapters, elsewhere, finish
 from tests.contracts.worker import insert_large, insert_one
+
+# What may happen to a bucket is in test_bucket.py.
+pytestmark = pytest.mark.parametrize("make", IN_FOLDERS, indirect=True)
 
 
 def rows(adapters: Adapters, project: str = "default") -> list[dict[str, object]]:
@@ -103,20 +106,19 @@ def test_a_folder_that_may_not_be_entered_is_unavailable(make: Callable[..., Ada
     assert [line.split()[0] for line in output.splitlines()] == ["Unavailable", "Unavailable"], output
 
 
-def test_a_file_in_the_place_of_the_folder_is_unavailable(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_unavailable(make: Callable[..., Adapters], tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
-    for factory in FACTORIES.values():
-        adapters = factory(tmp_path / "data")
-        calls: list[Callable[[], object]] = [
-            partial(adapters.store.put, "default", "k", b"1"),
-            partial(adapters.store.get, "default", "k"),
-            partial(adapters.tables.write, "default", insert_one),
-            partial(adapters.projects.create, "shop"),
-            adapters.projects.list,
-        ]
-        for call in calls:
-            with pytest.raises(Unavailable, match="project"):
-                call()
+    adapters = make()
+    calls: list[Callable[[], object]] = [
+        partial(adapters.store.put, "default", "k", b"1"),
+        partial(adapters.store.get, "default", "k"),
+        partial(adapters.tables.write, "default", insert_one),
+        partial(adapters.projects.create, "shop"),
+        adapters.projects.list,
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match="project"):
+            call()
     assert (tmp_path / "data").read_text() == "not a folder"
 
 
@@ -150,9 +152,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize("name", list(FACTORIES))
-def test_a_full_disk_is_unavailable_says_so_and_keeps_its_content(small_disk: Path, name: str) -> None:
-    adapters = FACTORIES[name](small_disk / "data")
+def test_a_full_disk_is_unavailable_says_so_and_keeps_its_content(make: Callable[..., Adapters], small_disk: Path) -> None:
+    adapters = FACTORIES[make().name](small_disk / "data")
     try:
         adapters.store.put("default", "k", b"1")
         adapters.tables.write("default", insert_one)

@@ -9,18 +9,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import cast
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mechaway_core.aws import efs
+from mechaway_core.aws.clients import clients
+from mechaway_core.aws.files import S3Files
+from mechaway_core.aws.projects import S3Projects
 from mechaway_core.errors import NotFound, TooLarge, Unavailable
-from mechaway_core.local.files import LocalFiles
-from mechaway_core.ports import FileInfo, Files
+from mechaway_core.folders import FolderFiles
+from mechaway_core.local.projects import LocalProjects
+from mechaway_core.ports import FileInfo, Files, Projects
 from mechaway_core.record import new_run_id
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
+from tests import s3_server
+from tests.contracts.adapters import FACTORIES, bucket_of
+from tests.s3_server import Fault, Kind, Request
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600.0
@@ -31,26 +43,57 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture(params=[True, False], ids=["durable", "quick"])
-def make(request: pytest.FixtureRequest, place: Path) -> Iterator[Callable[[], Files]]:
+Make = Callable[[], Files]
+
+_buckets: set[str] = set()  # places that are buckets
+
+
+def _in_folders(place: Path, closing: ExitStack, *, durable: bool) -> Files:
+    projects = ProjectFiles(Settings(data_dir=place, sync="normal"))
+    closing.callback(projects.close)
+    _have_projects(LocalProjects(projects))
+    return FolderFiles(projects, durable=durable)
+
+
+def _on_efs(place: Path, closing: ExitStack) -> Files:
+    projects = efs.open_projects(Settings(data_dir=place))
+    closing.callback(projects.close)
+    _have_projects(efs.EfsProjects(projects))
+    return efs.efs_files(projects)
+
+
+def _in_a_bucket(place: Path, closing: ExitStack) -> Files:
+    _buckets.add(bucket_of(place))
+    adapters = FACTORIES["s3"](place)
+    closing.callback(adapters.close)
+    _have_projects(adapters.projects)
+    return S3Files(clients(Settings(bucket=bucket_of(place))).s3, cast(S3Projects, adapters.projects))
+
+
+def _have_projects(projects: Projects) -> None:
+    for slug in ("one", "two"):
+        if not projects.exists(slug):
+            projects.create(slug)
+
+
+PLACES: dict[str, Callable[[Path, ExitStack], Files]] = {
+    "durable": partial(_in_folders, durable=True),
+    "quick": partial(_in_folders, durable=False),
+    "efs": _on_efs,
+    "s3": _in_a_bucket,
+}
+in_folders = pytest.mark.parametrize("make", ["durable", "quick", "efs"], indirect=True)
+
+
+@pytest.fixture(params=list(PLACES))
+def make(request: pytest.FixtureRequest, place: Path) -> Iterator[Make]:
     """Makes adapters over one place, as several processes would."""
-    made: list[ProjectFiles] = []
-
-    def factory() -> Files:
-        projects = ProjectFiles(Settings(data_dir=place, sync="normal"))
-        for slug in ("one", "two"):
-            if not projects.exists(slug):
-                projects.create(slug)
-        made.append(projects)
-        return LocalFiles(projects, durable=request.param)
-
-    yield factory
-    for projects in made:
-        projects.close()
+    with ExitStack() as closing:
+        yield lambda: PLACES[request.param](place, closing)
 
 
 @pytest.fixture
-def files(make: Callable[[], Files]) -> Files:
+def files(make: Make) -> Files:
     return make()
 
 
@@ -68,6 +111,9 @@ def content(files: Files, info: FileInfo, project: str = "one") -> bytes:
 
 
 def all_files(place: Path) -> list[Path]:
+    """What is kept, wherever that is."""
+    if bucket_of(place) in _buckets:
+        return [place / line.key for line in clients(Settings(bucket=bucket_of(place))).s3.listing("files/")]
     return [path for path in place.rglob("files/*/*") if path.is_file()]
 
 
@@ -82,7 +128,7 @@ def test_what_is_kept_comes_back(files: Files, chunks: list[bytes]) -> None:
         assert content(files, info) == b"".join(chunks)
 
 
-def test_another_process_finds_it_too(make: Callable[[], Files]) -> None:
+def test_another_process_finds_it_too(make: Make) -> None:
     info = keep(make(), b"abc")
     assert content(make(), info) == b"abc"
 
@@ -103,10 +149,11 @@ def test_a_filename_is_only_data(files: Files, place: Path, name: str) -> None:
     info = files.write("one", run_id(), name, "text/plain", [b"x"], 10)
     assert info.filename == name
     assert content(files, info) == b"x"
-    assert {path.parent.parent for path in all_files(place)} == {place / "one" / "files"}
+    assert len(all_files(place)) == 1
     assert not (place.parent / "escape").exists()
 
 
+@in_folders
 def test_files_and_their_folders_are_for_the_owner_alone(files: Files, place: Path) -> None:
     keep(files, b"x")
     [file] = all_files(place)
@@ -157,18 +204,18 @@ def test_an_unknown_project_is_not_found_and_not_made(files: Files, place: Path)
             keep(files, b"x", project=slug)
         with pytest.raises(NotFound):
             files.open(slug, f"file:{run_id()}/{'0' * 32}")
-    assert sorted(path.name for path in place.iterdir()) == ["one", "two"]
+    assert all_files(place) == []
 
 
 DISK = """
 import resource, sys
 from pathlib import Path
 from mechaway_core.errors import Unavailable
-from mechaway_core.local.files import LocalFiles
+from mechaway_core.folders import FolderFiles
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
-files = LocalFiles(ProjectFiles(Settings(data_dir=Path(sys.argv[1]))))
+files = FolderFiles(ProjectFiles(Settings(data_dir=Path(sys.argv[1]))))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     files.write("one", sys.argv[2], "n", "t/t", [b"x" * 60_000] * 3, 1_000_000)
@@ -177,6 +224,7 @@ except Unavailable as error:
 """
 
 
+@in_folders
 def test_a_disk_that_takes_no_more_is_unavailable_and_nothing_is_kept(files: Files, place: Path) -> None:
     done = subprocess.run([sys.executable, "-c", DISK, str(place), run_id()], cwd=ROOT, capture_output=True, check=True, text=True)
     assert done.stdout.startswith("the file cannot be kept: ")
@@ -220,6 +268,7 @@ def test_no_text_leads_out_of_the_area(files: Files, handle: str) -> None:
         files.open("one", handle)
 
 
+@in_folders
 @pytest.mark.parametrize("what", ["file", "folder", "pipe", "directory"])
 def test_what_somebody_put_in_its_place_is_not_followed(files: Files, place: Path, tmp_path: Path, what: str) -> None:
     info = keep(files, b"x")
@@ -240,6 +289,7 @@ def test_what_somebody_put_in_its_place_is_not_followed(files: Files, place: Pat
         files.open("one", info.handle)
 
 
+@in_folders
 def test_a_linked_folder_is_not_written_through(files: Files, place: Path, tmp_path: Path) -> None:
     run = run_id()
     (place / "one" / "files").mkdir()
@@ -266,7 +316,8 @@ def test_old_files_go_and_new_ones_stay(files: Files, place: Path) -> None:
     assert content(files, infos[2]) == b"x"
 
 
-def test_the_files_of_a_run_that_goes_on_stay_however_old_it_is(make: Callable[[], Files]) -> None:
+@in_folders
+def test_the_files_of_a_run_that_goes_on_stay_however_old_it_is(make: Make) -> None:
     mine, other, run = make(), make(), run_id(100 * HOUR)
     info = keep(mine, b"x", run=run)
     assert other.delete_older(HOUR) == 0
@@ -276,6 +327,7 @@ def test_the_files_of_a_run_that_goes_on_stay_however_old_it_is(make: Callable[[
     assert other.delete_older(HOUR) == 1
 
 
+@in_folders
 def test_a_run_whose_process_was_killed_does_not_go_on(files: Files, place: Path) -> None:
     script = (
         DISK.split("resource.setrlimit")[0]
@@ -295,7 +347,8 @@ def test_a_run_whose_process_was_killed_does_not_go_on(files: Files, place: Path
     assert all_files(place) == []
 
 
-def test_several_sweep_at_the_same_time(make: Callable[[], Files], place: Path) -> None:
+@in_folders
+def test_several_sweep_at_the_same_time(make: Make, place: Path) -> None:
     writer = make()
     for _ in range(30):
         run = run_id(2 * HOUR)
@@ -306,6 +359,7 @@ def test_several_sweep_at_the_same_time(make: Callable[[], Files], place: Path) 
     assert list((place / "one" / "files").iterdir()) == []
 
 
+@in_folders
 def test_only_runs_are_swept(files: Files, place: Path, tmp_path: Path) -> None:
     keep(files, b"x")
     area = place / "one" / "files"
@@ -329,6 +383,7 @@ def test_a_run_that_is_not_to_be_leaves_nothing(files: Files, place: Path) -> No
         files.delete(*again)
 
 
+@in_folders
 def test_a_run_that_kept_nothing_leaves_no_folder(files: Files, place: Path) -> None:
     run = run_id()
     with pytest.raises(TooLarge):
@@ -339,6 +394,7 @@ def test_a_run_that_kept_nothing_leaves_no_folder(files: Files, place: Path) -> 
     assert list((place / "one" / "files").iterdir()) == []
 
 
+@in_folders
 def test_a_released_run_gives_its_descriptors_back(files: Files) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
@@ -352,6 +408,7 @@ def test_a_released_run_gives_its_descriptors_back(files: Files) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@in_folders
 def test_a_project_that_is_deleted_takes_its_files_along_and_does_not_come_back_by_a_late_one(files: Files, place: Path) -> None:
     projects = ProjectFiles(Settings(data_dir=place, sync="normal"))
     run = run_id()
@@ -369,3 +426,89 @@ def test_a_project_that_is_deleted_takes_its_files_along_and_does_not_come_back_
     with pytest.raises(NotFound):
         files.open("one", info.handle)
     projects.close()
+
+
+@pytest.mark.parametrize("make", ["efs", "s3"], indirect=True)
+def test_what_a_run_on_another_machine_may_still_use_is_not_swept(make: Make) -> None:
+    info = keep(make(), b"x", run=run_id(900.0))  # a function may go on for 15 minutes, and its lock is not seen elsewhere
+    assert make().delete_older(0) == 0
+    assert content(make(), info) == b"x"
+
+
+# -- large files in a bucket
+
+in_a_bucket = pytest.mark.parametrize("make", ["s3"], indirect=True)
+PIECE = bytes(range(256)) * 4096  # 1 MiB
+
+
+def multipart(request: Request) -> bool:
+    return "uploadId" in request.query or request.query.startswith("uploads")
+
+
+def unfinished(place: Path) -> int:
+    found = clients(Settings(bucket=bucket_of(place))).boto3("s3").list_multipart_uploads(Bucket=bucket_of(place))
+    return len(found.get("Uploads", []))
+
+
+@in_a_bucket
+def test_a_large_file_goes_in_parts_and_is_read_in_pieces(files: Files) -> None:
+    with s3_server.server().counting() as requests:
+        info = keep(files, *[PIECE] * 20, most=10**9)
+    assert sum(multipart(request) for request in requests) == 5  # begin, three parts, end
+    assert info.size == 20 * len(PIECE)
+    with files.open("one", info.handle) as file:
+        assert file.read() == PIECE * 20
+        assert file.seek(0, os.SEEK_END) == info.size
+        assert file.read() == b""
+        for at in (5, 8 * 1024 * 1024 - 3, 19 * 1024 * 1024):
+            file.seek(at)
+            assert file.read(7) == (PIECE * 20)[at : at + 7]
+        assert file.seek(-1, os.SEEK_END) == info.size - 1
+        assert file.read() == PIECE[-1:]
+
+
+@in_a_bucket
+@pytest.mark.parametrize("kind", ["before", "after", "answer"])
+def test_parts_that_were_lost_are_sent_again(files: Files, place: Path, kind: Kind) -> None:
+    with s3_server.server().failing(*[Fault(kind, is_part(name)) for name in ("1", "2", "end")]):
+        info = keep(files, *[PIECE] * 20, most=10**9)
+    assert content(files, info) == PIECE * 20
+    with s3_server.server().failing(Fault(kind, lambda request: request.method == "GET", 1)):
+        assert content(files, info) == PIECE * 20
+    assert unfinished(place) == 0
+
+
+def is_part(name: str) -> Callable[[Request], bool]:
+    """Fits the request for a part by its number, or for the end."""
+
+    def fits(request: Request) -> bool:
+        fields = dict(parse_qsl(request.query))
+        return name == fields.get("partNumber", "end" if request.method == "POST" and "uploadId" in fields else "")
+
+    return fits
+
+
+@in_a_bucket
+def test_a_large_file_that_fails_leaves_no_parts(files: Files, place: Path) -> None:
+    with pytest.raises(TooLarge):
+        keep(files, *[PIECE] * 20, most=15 * len(PIECE))
+
+    def broken() -> Iterator[bytes]:
+        yield from [PIECE] * 10
+        raise ValueError("the other side went away")
+
+    with pytest.raises(ValueError, match="went away"):
+        files.write("one", run_id(), "n", "t/t", broken(), 10**9)
+    denied = Fault("answer", is_part("2"), 1, 403, "AccessDenied")
+    with pytest.raises(Unavailable, match="AccessDenied"), s3_server.server().failing(denied):
+        keep(files, *[PIECE] * 20, most=10**9)
+    assert unfinished(place) == 0
+    assert all_files(place) == []
+
+
+@in_a_bucket
+def test_a_run_that_kept_nothing_asks_nothing(files: Files) -> None:
+    with s3_server.server().counting() as requests:
+        files.delete("one", run_id())
+        files.release("one", run_id())
+    assert requests == []

@@ -17,13 +17,14 @@ from mechaway_core.local.keyring import LocalKeyRing, given_keys, rotate
 from mechaway_core.ports import KeyRing
 from mechaway_core.settings import Settings
 from mechaway_core.vault.sealed import new_key
+from tests.account import Account
 from tests.contracts.adapters import ROOT, finish
 from tests.contracts.keyrings import FACTORIES, fingerprint_of, master_key
 
 
 @pytest.fixture(params=list(FACTORIES))
-def keyring(request: pytest.FixtureRequest, tmp_path: Path) -> KeyRing:
-    return FACTORIES[request.param](tmp_path / "data")
+def keyring(request: pytest.FixtureRequest, tmp_path: Path, account: Account) -> KeyRing:
+    return FACTORIES[request.param](tmp_path / "data", account)
 
 
 # -- the contract
@@ -48,7 +49,7 @@ def test_what_was_just_wrapped_is_current(keyring: KeyRing) -> None:
     assert keyring.is_current(keyring.wrap("a", new_key()))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
 @given(data=st.data())
 def test_what_was_changed_does_not_open(keyring: KeyRing, data: st.DataObject) -> None:
     key = new_key()
@@ -63,17 +64,17 @@ def test_what_was_changed_does_not_open(keyring: KeyRing, data: st.DataObject) -
 
 
 @given(st.binary(max_size=300))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_garbage_does_not_open(keyring: KeyRing, garbage: bytes) -> None:
     with pytest.raises(Locked):
         keyring.unwrap("a", garbage)
 
 
-def test_another_installation_cannot_open_it(tmp_path: Path) -> None:
+def test_another_installation_cannot_open_it(tmp_path: Path, account: Account) -> None:
     for make in FACTORIES.values():
-        wrapped = make(tmp_path / "one").wrap("a", new_key())
+        wrapped = make(tmp_path / "one", account).wrap("a", new_key())
         with pytest.raises(Locked):
-            make(tmp_path / "two").unwrap("a", wrapped)
+            make(tmp_path / "two", account).unwrap("a", wrapped)
 
 
 # -- the file

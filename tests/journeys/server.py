@@ -45,7 +45,56 @@ def until(found: Callable[[], T | None], what: str, patience: float = PATIENCE) 
         time.sleep(0.02)
 
 
-class Server:
+class Caller:
+    """What journeys do with a Mechaway that runs somewhere: on this machine, or in the cloud."""
+
+    url: str
+    http: httpx.Client  # with what the API asks of a caller, if anything
+
+    @property
+    def out(self) -> str:
+        """What it printed."""
+        raise NotImplementedError
+
+    @property
+    def err(self) -> str:
+        """What it logged."""
+        raise NotImplementedError
+
+    def stranger(self) -> httpx.Client:
+        """A client with connections of its own and no credentials; to be closed."""
+        return httpx.Client(base_url=self.url, timeout=PATIENCE)
+
+    def save(self, document: Mapping[str, Any], project: str | None = None) -> dict[str, Any]:
+        """Create a workflow, or change it when there is one of its id; what the server said."""
+        prefix = f"/p/{project}" if project else ""
+        answer = self.http.post(f"{prefix}/api/workflows", json=document)
+        if answer.status_code == 409:
+            answer = self.http.put(f"{prefix}/api/workflows/{document['id']}", json=document)
+        assert answer.status_code in (200, 201), answer.text
+        said: dict[str, Any] = answer.json()
+        return said
+
+    def keep_secrets(self, **values: str) -> None:
+        """Put secrets into the vault of the project `default`."""
+        for name, value in values.items():
+            answer = self.http.put(f"/api/secrets/{name}", json={"value": value})
+            assert answer.status_code in (200, 201), answer.text
+
+    def refusals(self, *reasons: str) -> int:
+        """How many callers were turned away for these reasons, by the server's own count."""
+        counted = self.http.get("/api/access/refusals").json()["refusals"]
+        return sum(int(counted.get(reason, 0)) for reason in reasons)
+
+    def record(self, workflow_id: str, **wish: Any) -> dict[str, Any]:
+        """The record of a run by hand."""
+        answer = self.http.post(f"/api/workflows/{workflow_id}/run", json=wish)
+        assert answer.status_code == 200, answer.text
+        record: dict[str, Any] = answer.json()
+        return record
+
+
+class Server(Caller):
     """`mechaway dev` on a free port. Leave it as a context manager: nothing of it is left then."""
 
     def __init__(
@@ -146,34 +195,6 @@ class Server:
         return [target for target in self.open_in_data() if target.endswith("(deleted)")]
 
     # -- talking to it
-
-    def save(self, document: Mapping[str, Any], project: str | None = None) -> dict[str, Any]:
-        """Create a workflow, or change it when there is one of its id; what the server said."""
-        prefix = f"/p/{project}" if project else ""
-        answer = self.http.post(f"{prefix}/api/workflows", json=document)
-        if answer.status_code == 409:
-            answer = self.http.put(f"{prefix}/api/workflows/{document['id']}", json=document)
-        assert answer.status_code in (200, 201), answer.text
-        said: dict[str, Any] = answer.json()
-        return said
-
-    def keep_secrets(self, **values: str) -> None:
-        """Put secrets into the vault of the project `default`."""
-        for name, value in values.items():
-            answer = self.http.put(f"/api/secrets/{name}", json={"value": value})
-            assert answer.status_code in (200, 201), answer.text
-
-    def refusals(self, *reasons: str) -> int:
-        """How many callers were turned away for these reasons, by the server's own count."""
-        counted = self.http.get("/api/access/refusals").json()["refusals"]
-        return sum(int(counted.get(reason, 0)) for reason in reasons)
-
-    def record(self, workflow_id: str, **wish: Any) -> dict[str, Any]:
-        """The record of a run by hand."""
-        answer = self.http.post(f"/api/workflows/{workflow_id}/run", json=wish)
-        assert answer.status_code == 200, answer.text
-        record: dict[str, Any] = answer.json()
-        return record
 
     def connect(self) -> socket.socket:
         """A plain connection, for what no HTTP client would send."""

@@ -14,7 +14,7 @@ from mechaway_core.access.scopes import SCOPES, TABLE
 from mechaway_core.app import App
 from mechaway_core.web.api import make_api
 from mechaway_core.web.threads import Threads
-from tests.journeys.server import Server, client, echo, mechaway, problem
+from tests.journeys.server import Caller, Server, echo, mechaway, problem
 
 TOKEN = "s3cret-token"
 
@@ -23,10 +23,15 @@ TOKEN = "s3cret-token"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("keys") / "data", api_token=TOKEN, workers=2, auth_delay=0) as made:
         made.http.headers["authorization"] = f"Bearer {TOKEN}"
-        for slug in ("shop", "other"):
-            assert made.http.post("/api/projects", json={"slug": slug}).status_code == 201
-            made.save(echo("hello"), slug)
+        prepare(made)
         yield made
+
+
+def prepare(server: Caller) -> None:
+    """Two projects with a workflow each."""
+    for slug in ("shop", "other"):
+        assert server.http.post("/api/projects", json={"slug": slug}).status_code == 201
+        server.save(echo("hello"), slug)
 
 
 def make(server: Server, *scopes: str, project: str = "shop", **fields: Any) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def make(server: Server, *scopes: str, project: str = "shop", **fields: Any) -> 
 
 def using(server: Server, key: str, method: str, path: str, **request: Any) -> httpx.Response:
     """A request with a key, over a connection of its own: whichever process takes it."""
-    with client(server.url) as http:
+    with server.stranger() as http:
         return http.request(method, path, headers={"authorization": f"Bearer {key}"}, **request)
 
 
@@ -208,6 +213,8 @@ def test_every_route_of_the_api_has_its_scope_or_is_meant_for_the_admin(app: App
         ("GET", "access/refusals"),
         ("POST", "projects"),
         ("DELETE", "projects/*"),
+        ("GET", "projects/*/export"),
+        ("POST", "projects/import"),
     }
     described = make_api(app, Threads(1, 1)).openapi()["paths"]
     routes = {

@@ -160,7 +160,7 @@ def test_a_project_can_be_deleted_while_it_is_used(server: Server) -> None:
     stop = threading.Event()
 
     def call() -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as http:
+        with server.stranger() as http:
             while not stop.is_set():
                 answer = http.post("/p/busy/webhook/poc-grading-workflow/grade", json={"student_id": "s", "score": 1})
                 seen.add(answer.status_code)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.server import Server, client, echo, mechaway, problem
+from tests.journeys.server import Server, echo, mechaway, problem
 
 TOKEN = "s3cret-token"
 
@@ -48,7 +48,7 @@ def test_without_the_token_the_api_is_closed(server: Server, path: str) -> None:
         {"authorization": "Bearer \xff\xfe"},
         {"x-api-token": "s3cret"},
     ):
-        with client(server.url) as http:
+        with server.stranger() as http:
             answer = http.get(path, headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
         problem(answer, 401)
         assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -61,7 +61,7 @@ def test_with_the_token_it_is_open(server: Server) -> None:
 
 
 def test_webhooks_and_health_ask_for_no_token(server: Server) -> None:
-    with client(server.url) as http:
+    with server.stranger() as http:
         assert http.get("/healthz").text == "ok"
         assert http.post("/webhook/open", json=5).json() == 5
         assert http.post("/p/default/webhook/open", json=5).json() == 5

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.server import PATIENCE, Server, chain, client, echo, hook, lua, problem, read_answer, until
+from tests.journeys.server import PATIENCE, Caller, Server, chain, client, echo, hook, lua, problem, read_answer, until
 
 KIND = b"Content-Type: multipart/form-data; boundary=cut\r\n"
 HEAD = b'--cut\r\nContent-Disposition: form-data; name="f"; filename="big"\r\n\r\n'
@@ -35,10 +35,15 @@ def lister(workflow_id: str = "list") -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("uploads") / "data", max_body_mb=1, max_upload_mb=70, max_file_mb=68, max_upload_files=3) as made:
-        made.save(returner())
-        made.save(lister())
-        made.save(chain("post", hook("/x", "POST"), lua("work", "return data")))
+        prepare(made)
         yield made
+
+
+def prepare(server: Caller) -> None:
+    """The workflows that most of these tests call."""
+    server.save(returner())
+    server.save(lister())
+    server.save(chain("post", hook("/x", "POST"), lua("work", "return data")))
 
 
 def strays(data: Path) -> list[str]:

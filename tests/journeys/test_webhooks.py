@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.journeys.server import PATIENCE, Server, alive, chain, echo, hook, lua, problem, read_answer
+from tests.journeys.server import PATIENCE, Caller, Server, alive, chain, echo, hook, lua, problem, read_answer
 
 REQUEST = "return {query = query, path = path, headers = headers, body = item}"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -24,10 +24,15 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("webhooks") / "data", max_body_mb=1) as made:
-        made.save(echo("echo"))
-        made.save(chain("mirror", hook("/"), lua("work", REQUEST)))
-        made.save(chain("named", hook("/a/:one/b/:two"), lua("work", "return path")))
+        prepare(made)
         yield made
+
+
+def prepare(server: Caller) -> None:
+    """The workflows that most of these tests call."""
+    server.save(echo("echo"))
+    server.save(chain("mirror", hook("/"), lua("work", REQUEST)))
+    server.save(chain("named", hook("/a/:one/b/:two"), lua("work", "return path")))
 
 
 def respond(workflow_id: str, **params: Any) -> dict[str, Any]:

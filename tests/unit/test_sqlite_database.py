@@ -85,9 +85,9 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     commit = Database._commit
 
-    def counted(self: Database, link: Link, ran: list[Any]) -> None:
+    def counted(self: Database, link: Link, ran: list[Any], tries: int) -> bool:
         sizes.append(len(ran))
-        commit(self, link, ran)
+        return commit(self, link, ran, tries)
 
     monkeypatch.setattr(Database, "_commit", counted)
     return sizes

@@ -28,20 +28,25 @@ from mechaway_core.ports import FileInfo
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.sqlite.files import DEFAULT
 
-_HANDLE = re.compile(r"file:([0-9a-f-]{36})/([0-9a-f]{32})", re.ASCII)
-_RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+HANDLE = re.compile(r"file:([0-9a-f-]{36})/([0-9a-f]{32})", re.ASCII)
+RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever was put there, opening it waits for nobody
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # the last two: a link, or something else that is not what it should be
 
 
-class LocalFiles:
-    """`Files` in the folders of projects. With `durable`, a file that was kept survives loss of power."""
+class FolderFiles:
+    """`Files` in the folders of projects. With `durable`, a file that was kept survives loss of power.
 
-    def __init__(self, files: ProjectFiles, *, durable: bool = True) -> None:
+    Locks of folders hold on one machine. Where several share the folders, `least` is the seconds from its start for which a run may go on
+    on another one, and no younger files are swept.
+    """
+
+    def __init__(self, files: ProjectFiles, *, durable: bool = True, least: float = 0.0) -> None:
         self._projects = files
         self._durable = durable
+        self._least = least
         self._held: dict[tuple[str, str], int] = {}  # the open, locked folders of runs; each call on it is one step
 
     def write(self, project: str, run_id: str, filename: str, content_type: str, chunks: Iterable[bytes], most: int) -> FileInfo:
@@ -65,21 +70,21 @@ class LocalFiles:
 
     def open(self, project: str, handle: str) -> BinaryIO:
         """See `Files.open`."""
-        found = _HANDLE.fullmatch(handle)
+        found = HANDLE.fullmatch(handle)
         if found is None:
-            raise _no_file()
+            raise no_file()
         area = self._area(project)
         with _disk("read"):
             try:
                 file = _open(area / found[1], found[2])
             except OSError as error:
                 if error.errno in _NOT_THERE:
-                    raise _no_file() from None
+                    raise no_file() from None
                 raise
             if stat.S_ISREG(os.fstat(file).st_mode):
                 return os.fdopen(file, "rb")
             os.close(file)
-            raise _no_file()
+            raise no_file()
 
     def release(self, project: str, run_id: str) -> None:
         """See `Files.release`."""
@@ -92,16 +97,16 @@ class LocalFiles:
     def delete(self, project: str, run_id: str) -> None:
         """See `Files.delete`."""
         with contextlib.suppress(MechawayError):
-            shutil.rmtree(self._area(project) / _checked(run_id), ignore_errors=True)
+            shutil.rmtree(self._area(project) / checked(run_id), ignore_errors=True)
         self.release(project, run_id)
 
     def delete_older(self, seconds: float) -> int:
         """See `Files.delete_older`."""
-        until = time.time() - seconds
+        until = time.time() - max(seconds, self._least)
         gone = 0
         for slug in self._projects.slugs():
             with contextlib.suppress(OSError), os.scandir(self._place(slug)) as runs:
-                gone += sum(_delete(Path(run.path)) for run in runs if _RUN_ID.fullmatch(run.name) and _began(run.name) < until)
+                gone += sum(_delete(Path(run.path)) for run in runs if RUN_ID.fullmatch(run.name) and began(run.name) < until)
         return gone
 
     # -- folders
@@ -123,7 +128,7 @@ class LocalFiles:
         if project == DEFAULT:  # which always exists, but has no folder before something is saved in it
             self._projects.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._mkdir(area.parent)
-        place = area / _checked(run_id)
+        place = area / checked(run_id)
         self._mkdir(area)
         self._mkdir(place)
         return place
@@ -166,8 +171,9 @@ class LocalFiles:
             os.fsync(descriptor)
 
 
-def _checked(run_id: str) -> str:
-    if not _RUN_ID.fullmatch(run_id):
+def checked(run_id: str) -> str:
+    """An id of a run as it is. Nothing becomes part of a path before it was asked here."""
+    if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"{run_id!r} is not the id of a run")
     return run_id
 
@@ -208,12 +214,13 @@ def _delete(place: Path) -> bool:
         os.close(folder)
 
 
-def _began(run_id: str) -> float:
+def began(run_id: str) -> float:
     """When a run began, in seconds since 1970: its id is a UUID of version 7 (RFC 9562) and says so."""
     return int(run_id[:8] + run_id[9:13], 16) / 1000
 
 
-def _no_file() -> NotFound:
+def no_file() -> NotFound:
+    """The error for a handle that finds nothing."""
     return NotFound("there is no such file, or it was deleted by now")
 
 

@@ -1,20 +1,24 @@
-"""The command line: `mechaway dev | run | check | secret | key | settings`. Texts here teach; `--json` is for programs."""
+"""The command line: `mechaway dev | run | check | secret | key | export | import | reconcile | settings`.
+
+Texts here teach; `--json` is for programs.
+"""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechaway_core import __version__
 from mechaway_core.access.scopes import SCOPES
+from mechaway_core.cli import moving
+from mechaway_core.cli.edge import only_here, opened
 from mechaway_core.errors import Invalid, Malformed, MechawayError
 from mechaway_core.names import shorten
 from mechaway_core.settings import Settings
@@ -216,10 +220,7 @@ def _print_run(record: dict[str, Any]) -> None:
 
 
 def _key(arguments: argparse.Namespace) -> int:
-    from mechaway_core.local import build
-
-    app = build(Settings.load(data_dir=arguments.data_dir))
-    try:
+    with opened(arguments) as app:
         if arguments.action == "create":
             key, text = app.create_key(arguments.project, arguments.name, arguments.scope, arguments.expires)
             print(f'key {key.id} for project "{key.project}" may {", ".join(key.scopes)}; it is shown this once', file=sys.stderr)
@@ -229,8 +230,6 @@ def _key(arguments: argparse.Namespace) -> int:
             print(f"key {arguments.id} revoked")
         else:
             _print_keys(app, arguments)
-    finally:
-        app.close()
     return 0
 
 
@@ -250,7 +249,7 @@ def _print_keys(app: App, arguments: argparse.Namespace) -> None:
 
 def _secret_set(arguments: argparse.Namespace) -> int:
     value = _value_of_secret(arguments.name)
-    with _app(arguments) as app:
+    with opened(arguments) as app:
         kept = app.put_secret(arguments.project, arguments.name, value)
     print(f'secret "{kept.name}" {"kept" if kept.version == 1 else f"changed (version {kept.version})"}')
     return 0
@@ -272,7 +271,7 @@ def _value_of_secret(name: str) -> str:
 
 def _secret_list(arguments: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
-    with _app(arguments) as app:
+    with opened(arguments) as app:
         while page := app.secrets(arguments.project, found[-1]["name"] if found else ""):
             found.extend(one.as_json() for one in page)
     if arguments.json:
@@ -285,7 +284,7 @@ def _secret_list(arguments: argparse.Namespace) -> int:
 
 
 def _secret_rm(arguments: argparse.Namespace) -> int:
-    with _app(arguments) as app:
+    with opened(arguments) as app:
         app.delete_secret(arguments.project, arguments.name)
     print(f'secret "{arguments.name}" deleted')
     return 0
@@ -294,8 +293,9 @@ def _secret_rm(arguments: argparse.Namespace) -> int:
 def _secret_rotate(arguments: argparse.Namespace) -> int:
     from mechaway_core.local.keyring import LocalKeyRing, rotate
 
+    only_here(arguments)
     keyring = LocalKeyRing(Settings.load(data_dir=arguments.data_dir))
-    with _app(arguments) as app:
+    with opened(arguments) as app:
         count = rotate(keyring, app.rewrap_secrets)
     locked = f"the keys of {count} project{'' if count == 1 else 's'} are locked with"
     given = keyring.from_settings
@@ -308,17 +308,35 @@ def _secret_rotate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _app(arguments: argparse.Namespace) -> Iterator[App]:
-    from mechaway_core.local import build
-    from mechaway_core.local.logs import set_up
+# -- mechaway reconcile
 
-    set_up()
-    app = build(Settings.load(data_dir=arguments.data_dir))
+
+def _reconcile(arguments: argparse.Namespace) -> int:
+    from mechaway_core import aws
+    from mechaway_core.aws.environment import load
+    from mechaway_core.aws.reconcile import reconcile
+
+    app = aws.build(load(serves=False))
     try:
-        yield app
+        report = reconcile(app, act=not arguments.dry_run)
     finally:
         app.close()
+    if arguments.json:
+        _print_json(report.as_json())
+    else:
+        _print_changes(report.as_json()["projects"])
+        for problem in report.problems:
+            print(f"mechaway: {problem}", file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+def _print_changes(projects: dict[str, Any]) -> None:
+    for project, change in projects.items():
+        for verb, schedules in change.items():
+            for one in schedules:
+                print(f"{verb:<6}  {project}  {one['workflow']}  {one['node']}  {one['expression']} {one['timezone']}")
+    if not projects:
+        print("every schedule is what its workflow says")
 
 
 # -- mechaway settings
@@ -383,6 +401,13 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_secret(commands)
     _add_key(commands)
+    moving.add_commands(commands)
+    settle = commands.add_parser(
+        "reconcile", help="put the schedules of an installation in AWS right", description=_SETTLE, formatter_class=_Raw
+    )
+    settle.add_argument("--dry-run", action="store_true", help="only tell what there is to do")
+    settle.add_argument("--json", action="store_true", help="print the report as JSON")
+    settle.set_defaults(command=_reconcile)
     settings = commands.add_parser("settings", help="print every setting, its value and what it does")
     settings.add_argument("--json", action="store_true", help="print them as JSON")
     settings.set_defaults(command=_settings)
@@ -448,6 +473,12 @@ _KEY = """Make, list and revoke keys of projects, in the data folder of this mac
   mechaway key rm 0123456789abcdef --project shop
 """
 
+_SETTLE = """Put the schedules of an installation in AWS right. Compares what workflows ask for with the rules or schedules that are there;
+a daily event does the same. It needs the settings of the installation (MECHAWAY_…) and credentials for its account.
+
+  mechaway reconcile --dry-run
+"""
+
 _KEEP = """Keep, list and delete the secrets of a project. A value comes from standard input (one line break at its end is left out)
 or from a prompt, never from an argument: other people on this machine can see those.
 
@@ -460,6 +491,3 @@ _CHECK = """Tell everything that is wrong with workflow files, as saving them wo
 
   mechaway check examples/*.json
 """
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,203 @@
+"""Events of the runner function: schedules that are due, runs that nobody waits for, and the daily look at the schedules.
+
+    {"kind": "schedule", "project", "workflow", "node", "expression", "timezone", "scheduled_for"}    from a rule or from Scheduler
+    {"kind": "run", "id", "asked_at", "project", "workflow", "node", "items" or "parcel"}             from `LambdaInvoke`
+    {"kind": "reconcile"}                                                                             daily
+
+What is raised here makes Lambda try the event again, twice, and then puts it into the dead-letter queue. So a run that failed is logged and
+not raised, for another attempt would act again; a run that could not begin is raised. What an attempt began and did not end, because
+Lambda or the machine cut it off, is not begun again by itself: its nodes may have acted. The next attempt at the same event says so and
+ends in the dead-letter queue; whoever wants the run all the same sends the event again with `"again": true`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import uuid4
+
+from mechaway_core.app import App
+from mechaway_core.aws import invoke, schedules
+from mechaway_core.aws.reconcile import reconcile
+from mechaway_core.errors import Conflict, Malformed, MechawayError, NotFound, Unavailable
+from mechaway_core.handover import Claim, Taken
+from mechaway_core.names import shorten
+from mechaway_core.ports import Schedule
+from mechaway_core.record import Run
+
+log = logging.getLogger("mechaway.runner")
+
+_MARGIN = 5.0  # seconds before Lambda ends the function in which a run that is out of time is put on record
+_LATEST = 253_402_300_800.0  # seconds since 1970: the year 10000
+
+
+class LambdaContext(Protocol):
+    """What Lambda tells about an invocation."""
+
+    aws_request_id: str  # the same for every attempt at one event
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at an event: `id` is the same for all of them, `timeout` what a run may take, in seconds."""
+
+    id: str
+    timeout: float | None
+
+    @classmethod
+    def of(cls, context: LambdaContext | None) -> Attempt:
+        """What the context says; without one, an attempt of its own that has all the time."""
+        if context is None:
+            return cls(uuid4().hex, None)
+        return cls(context.aws_request_id, max(context.get_remaining_time_in_millis() / 1000 - _MARGIN, 1.0))
+
+
+def dispatch(event: Any, context: LambdaContext | None, app: App) -> dict[str, Any]:
+    """Do what an event asks for, and say what was done. Raises `MechawayError` for what must not be forgotten."""
+    kind = event.get("kind") if isinstance(event, Mapping) else None
+    work = _KINDS.get(kind) if isinstance(kind, str) else None
+    try:
+        if work is None:
+            raise Malformed(f"an event came that means nothing here; it has {_shape(event)}")
+        return work(event, Attempt.of(context), app)
+    except MechawayError as error:
+        log.error("an event was not done: %s", error)
+        raise
+
+
+def _scheduled(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, Any]:
+    project, workflow_id, node_id = _text(event, "project"), _text(event, "workflow"), _text(event, "node")
+    due = _minute(_text(event, "scheduled_for"))
+    asked = Schedule(workflow_id, node_id, _text(event, "expression"), _text(event, "timezone"))
+    if app.timetable.find(project, workflow_id, node_id) != asked:
+        return _nothing_to_do(app, project, asked)
+    what = (project, due, ("schedule", workflow_id, node_id))
+    try:
+        return _once(app, event, what, attempt, lambda: app.start_scheduled(project, asked, due, attempt.timeout))
+    except NotFound:  # it was deleted since we looked
+        return _nothing_to_do(app, project, asked)
+
+
+def _nothing_to_do(app: App, project: str, asked: Schedule) -> dict[str, Any]:
+    """A schedule is left over: a deploy, a save or a delete was cut off in the middle, or it is a moment behind."""
+    log.warning(
+        'the schedule "%s" of node %s of workflow %s in project %s was due, and there is nothing that asks for it; it is put right',
+        asked.expression, asked.node_id, asked.workflow_id, project,
+    )  # fmt: skip
+    change = app.timetable.settle(project, asked.workflow_id)
+    return {"status": "nothing to do", "removed": len(change.delete)}
+
+
+def _started(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, Any]:
+    project, workflow_id, node_id = _text(event, "project"), _text(event, "workflow"), _text(event, "node")
+    asked_at = event.get("asked_at")
+    if not (isinstance(asked_at, int | float) and 0 <= asked_at < _LATEST):
+        raise Malformed('an event of the kind "run" has no time in "asked_at"')
+    parcel = event.get("parcel")
+
+    def start() -> Run:
+        items = event.get("items") if parcel is None else app.handover.receive(project, str(parcel))
+        return app.start(project, workflow_id, node_id, items, attempt.timeout)
+
+    answer = _once(app, event, (project, asked_at, ("run", _text(event, "id"))), attempt, start)
+    if parcel is not None and "run_id" in answer:
+        app.handover.discard(project, str(parcel))
+    return answer
+
+
+def _reconciled(_event: Mapping[str, Any], _attempt: Attempt, app: App) -> dict[str, Any]:
+    report = reconcile(app)
+    if report.problems:
+        raise Unavailable(f"not all schedules could be put right: {'; '.join(report.problems)}")
+    return report.as_json()
+
+
+_KINDS: dict[str, Callable[[Mapping[str, Any], Attempt, App], dict[str, Any]]] = {
+    schedules.KIND: _scheduled,
+    invoke.KIND: _started,
+    "reconcile": _reconciled,
+}
+
+
+# -- one run for each event
+
+_What = tuple[str, float, tuple[str, ...]]  # project, moment, and what happens then
+
+
+def _once(app: App, event: Mapping[str, Any], what: _What, attempt: Attempt, start: Callable[[], Run]) -> dict[str, Any]:
+    """Start a run unless this event has started one before."""
+    if event.get("again") is True:
+        return _told(start())
+    claim = app.handover.claim(*what, attempt.id)
+    if isinstance(claim, Taken):
+        return _taken(claim, event, attempt)
+    try:
+        run = start()
+    except MechawayError:  # it did not begin, so another attempt may
+        app.handover.release(claim)
+        raise
+    _give_back(app, claim, run)
+    return _told(run)
+
+
+def _taken(claim: Taken, event: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
+    where = f"workflow {event['workflow']} in project {event['project']}"
+    if claim.holder == attempt.id:
+        raise Conflict(
+            f"a run of {where} was begun by an earlier attempt at this event, which did not end well; it is not begun again, for its nodes "
+            'may have acted: to have it all the same, send the event again with "again": true'
+        )
+    log.info("an event for %s came again; its run is another one's", where)
+    return {"status": "delivered before"}
+
+
+def _give_back(app: App, claim: Claim, run: Run) -> None:
+    """Let another attempt have the event when its run ended before any node acted because the vault was out of reach."""
+    failure = run.failure
+    if failure is not None and failure.kind == "secret" and failure.node is None and not run.nodes:
+        app.handover.release(claim)
+        raise Unavailable(failure.message)
+
+
+def _told(run: Run) -> dict[str, Any]:
+    info, failure = run.info, run.failure
+    if failure is not None:
+        log.error("run %s of workflow %s in project %s %s: %s", info.id, info.workflow_id, info.project, run.status, failure.message)
+    else:
+        log.info("run %s of workflow %s in project %s %s", info.id, info.workflow_id, info.project, run.status)
+    return {"status": run.status, "run_id": info.id}
+
+
+# -- what events say
+
+
+def _text(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    if not isinstance(value, str) or not value:
+        raise Malformed(f'an event of the kind "{event["kind"]}" has no text in "{name}"')
+    return value
+
+
+def _minute(text: str) -> float:
+    """The minute that a time in ISO 8601 is in, in seconds since 1970: rules fire some seconds into theirs."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Malformed(f'"{shorten(text)}" in "scheduled_for" is no time with its zone')
+    return moment.timestamp() // 60 * 60
+
+
+def _shape(event: Any) -> str:
+    """The outside of an event, without what people put into it."""
+    if not isinstance(event, Mapping):
+        return f"the type {type(event).__name__}"
+    kind = f"the kind {shorten(repr(event['kind']), 40)} and " if "kind" in event else ""
+    return f"{kind}the fields {shorten(', '.join(sorted(map(str, event))), 200) or '(none)'}"

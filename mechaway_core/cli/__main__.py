@@ -1,0 +1,5 @@
+"""`python -m mechaway_core.cli`."""
+
+from mechaway_core.cli import main
+
+main()

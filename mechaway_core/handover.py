@@ -1,0 +1,95 @@
+"""What events leave in the store: who has taken them on, and what they bring when that is too large to travel with them.
+
+    claims/{minute}/{sha256 of what is claimed}    {"holder"}
+    parcels/{minute}/{id}                          items as JSON
+
+Whatever delivers events promises "at least once"; a claim makes it once. The first to make the document, which only one can, in whatever
+process, has the event; all others find it. It is made before the first node acts and not taken back when the run is cut off: its nodes may
+have acted. Names begin with the time, so the oldest come first and are swept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from mechaway_core import jsontext
+from mechaway_core.errors import Conflict, NotFound
+from mechaway_core.ports import ABSENT, Store, Stored
+
+KEEP = 3 * 86_400.0  # seconds: an event comes at most 24 hours late, and waits 6 more for its function
+
+_CLAIMS, _PARCELS = "claims/", "parcels/"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that was made. `version` is the store's."""
+
+    project: str
+    key: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was claimed before, and by whom."""
+
+    holder: str
+
+
+class Handover:
+    """The claims and parcels of all projects."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def claim(self, project: str, moment: float, what: Sequence[str], holder: str) -> Claim | Taken:
+        """The claim on what happens at a moment, in seconds since 1970, unless somebody has it already."""
+        key = f"{_CLAIMS}{_minute(moment)}/{hashlib.sha256(chr(0).join(what).encode()).hexdigest()}"
+        try:
+            return Claim(project, key, self._store.put(project, key, orjson.dumps({"holder": holder}), ABSENT))
+        except Conflict:
+            found = self._store.get(project, key)
+            return Taken(str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else "")
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back: nothing was done under it."""
+        self._store.delete(claim.project, claim.key, claim.version)
+
+    def send(self, project: str, moment: float, name: str, items: Sequence[Any]) -> str:
+        """Leave items for who takes the event on; where they are."""
+        key = f"{_PARCELS}{_minute(moment)}/{name}"
+        self._store.put(project, key, jsontext.encode(items))
+        return key
+
+    def receive(self, project: str, key: str) -> Any:
+        """What was left there. Raises `NotFound` when it is there no longer, or never was."""
+        found = self._store.get(project, key) if key.startswith(_PARCELS) else None
+        if not isinstance(found, Stored):
+            raise NotFound(f'the items of an event in project "{project}" are not there any more')
+        return jsontext.decode(found.data, "the items of an event")
+
+    def discard(self, project: str, key: str) -> None:
+        """Delete what was left there."""
+        self._store.delete(project, key)
+
+    def sweep(self, project: str, now: float) -> int:
+        """Delete what no event can ask for any more; how many documents that were."""
+        return sum(self._sweep(project, prefix, prefix + _minute(now - KEEP)) for prefix in (_CLAIMS, _PARCELS))
+
+    def _sweep(self, project: str, prefix: str, before: str) -> int:
+        count = 0
+        while keys := [key for key in self._store.keys(project, prefix) if key < before]:
+            for key in keys:
+                count += self._store.delete(project, key)
+        return count
+
+
+def _minute(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%MZ")

@@ -1,0 +1,161 @@
+"""Schedules in step with the documents that ask for them.
+
+A schedule is made before the document that wants it is saved and goes after the document that wanted it is gone. Whatever is cut off
+between the two leaves at worst a schedule that finds nothing to do: it starts only what the current document asks for, and then `settle`
+puts it right. `settle` may be called at any time, by anybody, and any number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mechaway_core.errors import MechawayError, NotFound
+from mechaway_core.ports import Schedule, Schedules
+from mechaway_core.storage import Workflows
+
+TRIGGER = "CronTrigger"  # the node type that asks for a schedule
+
+_ROUNDS = 3  # of settling a workflow that is being saved at the same time
+
+log = logging.getLogger("mechaway.timetable")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What it takes to make schedules what the documents say."""
+
+    make: tuple[Schedule, ...] = ()
+    change: tuple[Schedule, ...] = ()
+    delete: tuple[Schedule, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.make or self.change or self.delete)
+
+
+def schedules_of(document: Mapping[str, Any]) -> list[Schedule]:
+    """What a canonical document asks the clock for; nothing when it is switched off."""
+    if not document.get("active", True):
+        return []
+    return [
+        Schedule(document["id"], node["id"], node["params"]["schedule"], node["params"].get("timezone", "UTC"))
+        for node in document["nodes"]
+        if node["node_type"] == TRIGGER and not node.get("disabled", False)
+    ]
+
+
+def compare(wanted: Sequence[Schedule], actual: Sequence[Schedule]) -> Change:
+    """What to make, change and delete so that `actual` becomes `wanted`."""
+    there = {(one.workflow_id, one.node_id): one for one in actual}
+    places = {(one.workflow_id, one.node_id) for one in wanted}
+    return Change(
+        make=tuple(one for one in wanted if (one.workflow_id, one.node_id) not in there),
+        change=tuple(one for one in wanted if there.get((one.workflow_id, one.node_id), one) != one),
+        delete=tuple(one for place, one in there.items() if place not in places),
+    )
+
+
+class Timetable:
+    """The schedules of all projects. Without a keeper of time it keeps none."""
+
+    def __init__(self, schedules: Schedules | None, workflows: Workflows) -> None:
+        self._schedules = schedules
+        self._workflows = workflows
+
+    def find(self, project: str, workflow_id: str, node_id: str) -> Schedule | None:
+        """What the current document says about the schedule of a node; None when it asks for none."""
+        return next((one for one in self._wanted(project, workflow_id) if one.node_id == node_id), None)
+
+    @contextmanager
+    def saving(self, project: str, document: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[None]:
+        """Keep the schedules in step while the document is saved inside; `before` is what it replaces.
+
+        Raises what `Schedules.put` raises, and then nothing was saved.
+        """
+        if self._schedules is None or not (schedules_of(document) or (before is not None and schedules_of(before))):
+            yield
+            return
+        try:
+            change = compare(schedules_of(document), self._schedules.list(project, document["id"]))
+            for schedule in (*change.make, *change.change):
+                self._schedules.put(project, schedule)
+            yield
+        finally:  # refused or saved: what is stored now says what there must be, and somebody may have settled it meanwhile
+            self._settle_or_log(project, document["id"])
+
+    def deleted(self, project: str, workflow_id: str) -> None:
+        """Take away the schedules of a workflow that is gone."""
+        if self._schedules is not None:
+            self._settle_or_log(project, workflow_id)
+
+    def project_deleted(self, project: str) -> None:
+        """Take away all schedules of a project that is gone."""
+        try:
+            self.settle_project(project)
+        except MechawayError as error:
+            log.warning("schedules of the deleted project %s are left over and go when they are due: %s", project, error)
+
+    def settle(self, project: str, workflow_id: str) -> Change:
+        """Make the schedules of a workflow what its document says; what there was to do."""
+        first = change = self._difference(project, workflow_id)
+        for _ in range(_ROUNDS):
+            self._apply(project, change)
+            if not change.delete:
+                break
+            # The document may have been saved after it was read, and its schedule made before that was deleted just now.
+            change = self._difference(project, workflow_id)
+        return first
+
+    def settle_project(self, project: str, *, act: bool = True) -> Change:
+        """The same for all workflows of a project, those included that exist no longer, as the project itself may. Or only look."""
+        if self._schedules is None:
+            return Change()
+        actual = self._schedules.list(project)
+        change = compare(self._all_wanted(project), actual)
+        if act:
+            for workflow_id in sorted({one.workflow_id for one in (*change.make, *change.change, *change.delete)}):
+                self.settle(project, workflow_id)
+        return change
+
+    def projects(self) -> set[str]:
+        """The projects that have schedules."""
+        return self._schedules.projects() if self._schedules is not None else set()
+
+    def _difference(self, project: str, workflow_id: str) -> Change:
+        if self._schedules is None:
+            return Change()
+        return compare(self._wanted(project, workflow_id), self._schedules.list(project, workflow_id))
+
+    def _apply(self, project: str, change: Change) -> None:
+        if self._schedules is None:
+            return
+        for schedule in (*change.make, *change.change):
+            self._schedules.put(project, schedule)
+        for schedule in change.delete:
+            self._schedules.delete(project, schedule.workflow_id, schedule.node_id)
+
+    def _settle_or_log(self, project: str, workflow_id: str) -> None:
+        try:
+            self.settle(project, workflow_id)
+        except MechawayError as error:  # what was to be saved or deleted is; the schedule is put right when it is next due, or daily
+            log.warning("schedules of workflow %s in project %s are not what it says yet: %s", workflow_id, project, error)
+
+    def _wanted(self, project: str, workflow_id: str) -> list[Schedule]:
+        try:
+            return schedules_of(self._workflows.get(project, workflow_id).document)
+        except NotFound:
+            return []
+
+    def _all_wanted(self, project: str) -> list[Schedule]:
+        wanted: list[Schedule] = []
+        after = ""
+        with contextlib.suppress(NotFound):  # the project is gone, and what it wanted with it
+            while entries := self._workflows.find(project, after):
+                for entry in entries:
+                    wanted += schedules_of(entry.document)
+                after = str(entries[-1].document["id"])
+        return wanted

@@ -1,0 +1,128 @@
+"""What nobody waits for: runs that were handed over, rules that fire, and what becomes of events that cannot be done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from mechaway_core.aws.schedules import Place, RuleSchedules
+from mechaway_core.ports import Schedule
+from mechaway_core.settings import Settings
+from tests.cloud.stack import Cloud, Stack
+from tests.journeys.server import chain, hook, lua, until
+
+WRITER = {"id": "save", "node_type": "SimpleTableWriter", "params": {"table": "notes", "columns": ["who"]}}
+
+
+@pytest.fixture(scope="module")
+def noter(server: Cloud) -> Cloud:
+    """A workflow that writes down who started it."""
+    server.save(chain("noter", hook(), lua("say", "return {who = item.who}"), WRITER))
+    return server
+
+
+def notes(server: Cloud, who: str) -> int:
+    answer = server.http.get("/api/tables/notes/rows", params={"limit": 1000})
+    return 0 if answer.status_code == 404 else sum(row["who"] == who for row in answer.json()["rows"])
+
+
+def handed_over(who: str) -> dict[str, Any]:
+    """The event of a run that somebody asked for and does not wait for."""
+    about = {"kind": "run", "id": uuid4().hex, "asked_at": time.time(), "project": "default", "workflow": "noter", "node": "hook"}
+    return {**about, "items": [{"who": who}]}
+
+
+def send(stack: Stack, event: Any) -> None:
+    """Invoke the runner as the API and EventBridge do."""
+    sent = stack.emulator.client("lambda").invoke(
+        FunctionName=stack.physical("RunnerFunction"), InvocationType="Event", Payload=json.dumps(event)
+    )
+    assert sent["StatusCode"] == 202
+
+
+def ask(stack: Stack, event: Any) -> dict[str, Any]:
+    """Invoke the runner and wait for what it says."""
+    answer = stack.emulator.client("lambda").invoke(FunctionName=stack.physical("RunnerFunction"), Payload=json.dumps(event))
+    said: dict[str, Any] = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, said
+    return said
+
+
+def rules(stack: Stack, workflow_id: str) -> list[str]:
+    """The names of the rules that are there for a workflow."""
+    pages = stack.emulator.client("events").get_paginator("list_rules").paginate()
+    found = [rule for page in pages for rule in page["Rules"]]
+    return [rule["Name"] for rule in found if f'"{workflow_id}"' in rule.get("Description", "")]
+
+
+def leave_a_rule(stack: Stack, workflow_id: str) -> None:
+    """A rule as a deploy or a delete leaves it behind when it is cut off in the middle."""
+    settings = Settings(runner_function=stack.arn("RunnerFunction"))
+    schedules = RuleSchedules(lambda: stack.emulator.client("events"), Place.of(settings))
+    schedules.put("default", Schedule(workflow_id, "clock", "* * * * *"))
+    assert len(rules(stack, workflow_id)) == 1
+
+
+@pytest.fixture
+def letters(stack: Stack) -> Iterator[Letters]:
+    """The dead-letter queue, empty before and after."""
+    found = Letters(stack)
+    found.queue.purge_queue(QueueUrl=found.url)
+    yield found
+    found.queue.purge_queue(QueueUrl=found.url)
+
+
+class Letters:
+    """What is in the dead-letter queue of a stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.queue = stack.emulator.client("sqs")
+        self.url = stack.physical("DeadLetterQueue")
+
+    def take(self) -> Any:
+        """The event of the next letter; None when there is none."""
+        for message in self.queue.receive_message(QueueUrl=self.url).get("Messages", []):
+            return json.loads(message["Body"])["requestPayload"]
+        return None
+
+
+def test_a_run_that_was_handed_over_is_made(noter: Cloud, stack: Stack) -> None:
+    send(stack, handed_over("handed over"))
+    until(lambda: notes(noter, "handed over") == 1, "the row of the run that was handed over")
+
+
+def test_an_event_that_is_delivered_twice_runs_once(noter: Cloud, stack: Stack) -> None:
+    event = handed_over("twice")
+    assert ask(stack, event)["status"] == "succeeded"
+    assert ask(stack, event)["status"] == "delivered before"
+    assert notes(noter, "twice") == 1
+
+
+def test_a_rule_fires_and_the_runner_removes_it_when_no_workflow_asks_for_it(server: Cloud, stack: Stack) -> None:
+    leave_a_rule(stack, "deleted-meanwhile")
+    until(lambda: rules(stack, "deleted-meanwhile") == [], "the rule to fire, which it does after 67 s, and to go", patience=150)
+    assert "was due, and there is nothing that asks for it" in server.err
+
+
+def test_the_daily_look_removes_what_no_workflow_asks_for(stack: Stack) -> None:
+    leave_a_rule(stack, "left-behind")
+    ask(stack, {"kind": "reconcile"})
+    assert rules(stack, "left-behind") == []
+
+
+def test_an_event_that_nobody_understands_ends_in_the_dead_letter_queue(server: Cloud, stack: Stack, letters: Letters) -> None:
+    event = {"kind": "surprise", "about": "not for the log"}
+    send(stack, event)
+    assert until(letters.take, "the dead letter") == event
+    assert "an event came that means nothing here" in server.err
+    assert "not for the log" not in server.err
+
+
+def test_the_api_function_refuses_an_event_of_another_shape(stack: Stack) -> None:
+    answer = stack.emulator.client("lambda").invoke(FunctionName=stack.physical("ApiFunction"), Payload=b'{"kind": "surprise"}')
+    assert "payload format 2.0" in json.loads(answer["Payload"].read())["errorMessage"]

@@ -1,0 +1,52 @@
+"""Many environments of a function at once, over the same objects: nothing that was answered is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from tests.cloud.stack import Cloud
+from tests.journeys.server import echo, poc
+
+CALLERS = 100
+BUSY = (429, 503)  # too many environments for the account, or too many writers: both say that nothing was changed
+PATIENCE = 180.0
+
+
+def insistently(http: httpx.Client, path: str, body: Any) -> httpx.Response:
+    """The answer to a call that is made again for as long as the other side is busy."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        answer = http.post(path, json=body)
+        if answer.status_code not in BUSY or time.monotonic() > end:
+            return answer
+        time.sleep(random.uniform(0.05, 0.5))
+
+
+def test_a_hundred_callers_write_into_one_table_at_once_and_nothing_is_lost(server: Cloud) -> None:
+    server.save(poc())
+    students = [f"student-{number}" for number in range(CALLERS)]
+
+    def write(student: str) -> int:
+        answer = insistently(server.http, "/webhook/poc-grading-workflow/grade", {"student_id": student, "score": 85})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["student_id"] == student
+        return int(answer.json()["_inserted_id"])
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        ids = list(callers.map(write, students))
+    rows = server.http.get("/api/tables/student_grades/rows", params={"limit": 1000}).json()["rows"]
+    kept = {row["id"]: row["student_id"] for row in rows if row["student_id"] in set(students)}
+    assert kept == dict(zip(ids, students, strict=True))
+
+
+def test_a_saved_change_is_live_for_the_next_call_in_every_environment(server: Cloud) -> None:
+    for number in range(1, 4):
+        server.save(echo("live", f"return {number}"))
+        with ThreadPoolExecutor(10) as callers:
+            answers = list(callers.map(lambda _: insistently(server.http, "/webhook/live", {}), range(30)))
+        assert [answer.json() for answer in answers] == [number] * 30

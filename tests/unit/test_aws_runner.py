@@ -1,0 +1,344 @@
+"""Events of the runner: each is one run, or a sentence in the log, and what must not be forgotten is raised."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mechaway_core.app import App
+from mechaway_core.aws.keyring import KmsKeyRing
+from mechaway_core.aws.runner import dispatch
+from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
+from mechaway_core.folders import FolderFiles
+from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.projects import LocalProjects
+from mechaway_core.local.store import LocalStore
+from mechaway_core.local.tables import LocalTables
+from mechaway_core.node import Node
+from mechaway_core.ports import Schedule
+from mechaway_core.sandbox import Sandbox
+from mechaway_core.settings import Settings
+from mechaway_core.sqlite import ProjectFiles
+from tests.account import Account, failing, unique
+from tests.contracts.timekeepers import rules
+from tests.cron_trigger import CronTrigger, clockwork
+
+Event = dict[str, Any]
+
+
+class Context:
+    """An attempt of Lambda's: the same id for all attempts at one event."""
+
+    def __init__(self, request: str = "", seconds: float = 900) -> None:
+        self.aws_request_id = request or unique("request")
+        self._seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        """See `LambdaContext`."""
+        return int(self._seconds * 1000)
+
+
+@pytest.fixture
+def events(account: Account) -> Any:
+    return account.client("events")
+
+
+@pytest.fixture
+def kms(account: Account) -> Any:
+    return account.client("kms")
+
+
+@pytest.fixture
+def stem() -> str:
+    return unique("mechaway-run")
+
+
+@pytest.fixture
+def app(tmp_path: Path, events: Any, kms: Any, stem: str, add_node_type: Callable[[type[Node]], None]) -> Iterator[App]:
+    add_node_type(CronTrigger)
+    settings = Settings(data_dir=tmp_path, sync="normal")
+    files = ProjectFiles(settings)
+    app = App(
+        settings,
+        store=LocalStore(files),
+        tables=LocalTables(files),
+        projects=LocalProjects(files),
+        files=FolderFiles(files),
+        keyring=KmsKeyRing(lambda: kms, kms.create_key()["KeyMetadata"]["Arn"]),
+        clock=LocalClock(),
+        sandbox=Sandbox(workers=1),
+        schedules=rules(events, stem),
+    )
+    app.create("default", clockwork())
+    yield app
+    app.close()
+
+
+def seen(app: App) -> list[dict[str, Any]]:
+    """What runs wrote."""
+    return app.rows("default", "seen").rows if "seen" in {table.name for table in app.tables("default")} else []
+
+
+def fired(events: Any, stem: str, time: str = "2026-01-02T03:05:17Z") -> list[Event]:
+    """What EventBridge sends when the rules of an installation are due."""
+    sent = []
+    for rule in events.list_rules(NamePrefix=stem)["Rules"]:
+        for target in events.list_targets_by_rule(Rule=rule["Name"])["Targets"]:
+            sent.append(json.loads(target["InputTransformer"]["InputTemplate"].replace("<due>", json.dumps(time))))
+    return sent
+
+
+def due(time: str = "2026-01-02T03:05:00Z", **changes: Any) -> Event:
+    about = {"kind": "schedule", "project": "default", "workflow": "wf", "node": "tick", "expression": "*/5 * * * *", "timezone": "UTC"}
+    return about | {"scheduled_for": time} | changes
+
+
+# -- schedules
+
+
+def test_a_rule_that_is_due_starts_the_workflow_with_the_minute_it_was_due(app: App, events: Any, stem: str) -> None:
+    [event] = fired(events, stem)
+    assert dispatch(event, Context(), app)["status"] == "succeeded"
+    [row] = seen(app)
+    expected = {"scheduled_for": "2026-01-02T03:05:00.000Z", "workflow_id": "wf", "project_slug": "default", "trigger_type": "cron"}
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_an_event_of_scheduler_is_the_same(app: App) -> None:
+    assert dispatch(due(execution="d32c5kddcf5bb8c3"), Context(), app)["status"] == "succeeded"
+    assert len(seen(app)) == 1
+
+
+def test_an_event_that_comes_twice_is_one_run(app: App) -> None:
+    first, second = (dispatch(due(), Context(), app) for _ in range(2))
+    assert first["status"] == "succeeded"
+    assert second == {"status": "delivered before"}
+    assert len(seen(app)) == 1
+
+
+def test_events_that_come_at_once_are_one_run(app: App) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: dispatch(due(), Context(), app)["status"], range(16)))
+    assert sorted(answers) == ["delivered before"] * 15 + ["succeeded"]
+    assert len(seen(app)) == 1
+
+
+def test_two_rules_of_one_schedule_that_are_due_in_the_same_minute_are_one_run(app: App, events: Any, stem: str) -> None:
+    app.update("default", "wf", clockwork("wf", ("tick", "0 3 2 * FRI")))  # the 2nd of January 2026 is a Friday
+    one, two = fired(events, stem, "2026-01-02T03:00:04Z")
+    assert {dispatch(one, Context(), app)["status"], dispatch(two, Context(), app)["status"]} == {"succeeded", "delivered before"}
+    assert len(seen(app)) == 1
+
+
+def test_each_minute_is_a_run_of_its_own(app: App) -> None:
+    for minute in ("03:05", "03:10", "03:15"):
+        dispatch(due(f"2026-01-02T{minute}:00Z"), Context(), app)
+    assert len(seen(app)) == 3
+
+
+def test_a_rule_of_a_deleted_workflow_says_so_and_is_removed(app: App, events: Any, stem: str, caplog: pytest.LogCaptureFixture) -> None:
+    [event] = fired(events, stem)
+    with failing(events, "ListRules", "ThrottlingException"):
+        app.delete("default", "wf")
+    assert len(fired(events, stem)) == 1
+    assert dispatch(event, Context(), app) == {"status": "nothing to do", "removed": 1}
+    assert "there is nothing that asks for it" in caplog.text
+    assert fired(events, stem) == []
+
+
+def test_a_rule_of_a_deleted_project_is_removed(app: App, events: Any, stem: str) -> None:
+    app.create_project("shop")
+    app.create("shop", clockwork())
+    event = next(event for event in fired(events, stem) if event["project"] == "shop")
+    with failing(events, "ListRules", "ThrottlingException"):
+        app.delete_project("shop")
+    assert dispatch(event, Context(), app)["removed"] == 1
+    assert [event["project"] for event in fired(events, stem)] == ["default"]
+    assert dispatch(event, Context(), app)["removed"] == 0
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        clockwork("wf", ("tock", "*/5 * * * *")),
+        clockwork("wf", ("tick", "*/6 * * * *")),
+        clockwork(active=False),
+        {"id": "wf", "nodes": [{"id": "tick", "node_type": "Webhook", "params": {"path": "/"}}], "edges": []},
+    ],
+)
+def test_an_event_of_another_version_of_the_workflow_starts_nothing(app: App, events: Any, stem: str, now: Event) -> None:
+    [event] = fired(events, stem)
+    app.update("default", "wf", now)
+    wanted = fired(events, stem)
+    assert dispatch(event, Context(), app)["status"] == "nothing to do"
+    assert seen(app) == []
+    assert fired(events, stem) == wanted
+
+
+def test_a_rule_that_is_not_what_the_workflow_says_is_put_right_when_it_is_due(app: App, events: Any, stem: str) -> None:
+    [wanted] = fired(events, stem)
+    rules(events, stem).put("default", Schedule("wf", "tick", "* * * * *"))
+    [event] = fired(events, stem)
+    assert dispatch(event, Context(), app)["status"] == "nothing to do"
+    assert fired(events, stem) == [wanted]
+
+
+def test_a_store_that_cannot_be_read_raises_and_the_next_attempt_runs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, get = Context(), LocalStore.get
+
+    def down(*_: Any) -> Any:
+        raise Unavailable("the bucket is out of reach")
+
+    monkeypatch.setattr(LocalStore, "get", down)
+    with pytest.raises(Unavailable):
+        dispatch(due(), context, app)
+    monkeypatch.setattr(LocalStore, "get", get)
+    assert dispatch(due(), context, app)["status"] == "succeeded"
+
+
+# -- runs that were cut off, that fail, and that have no time
+
+
+def test_a_run_that_was_cut_off_is_not_begun_again_and_is_not_forgotten(app: App) -> None:
+    context = Context()
+    app.handover.claim("default", 1_767_323_100.0, ("schedule", "wf", "tick"), context.aws_request_id)  # and then its machine died
+    for _ in range(2):
+        with pytest.raises(Conflict, match='"again": true'):
+            dispatch(due(), context, app)
+    assert seen(app) == []
+    assert dispatch(due(again=True), Context(), app)["status"] == "succeeded"
+    assert len(seen(app)) == 1
+
+
+def test_a_run_that_fails_is_logged_and_not_raised(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    failing_flow = clockwork("wf", ("tick", "*/5 * * * *"))
+    failing_flow["nodes"][1] = {"id": "save", "node_type": "FunLogic", "params": {"script": "error('no luck')"}}
+    app.update("default", "wf", failing_flow)
+    assert dispatch(due(), Context(), app)["status"] == "failed"
+    assert "no luck" in caplog.text
+
+
+def test_a_run_ends_before_lambda_ends_the_function(app: App) -> None:
+    slow = clockwork()
+    slow["nodes"][1] = {"id": "save", "node_type": "FunLogic", "params": {"script": "while true do end", "timeout": 30}}
+    app.update("default", "wf", slow)
+    assert dispatch(due(), Context(seconds=6), app)["status"] == "timed_out"
+
+
+def test_while_kms_is_down_a_run_that_needs_secrets_is_raised_and_another_attempt_has_it(app: App, kms: Any, tmp_path: Path) -> None:
+    app.put_secret("default", "A", "hush")
+    needs = clockwork()
+    call = {"url": "http://127.0.0.1:9", "auth": {"kind": "bearer", "token": "$secret.A"}}
+    needs["nodes"].append({"id": "call", "node_type": "HTTPClient", "params": call, "on_error": "continue"})
+    needs["edges"].append({"from": "save", "to": "call"})
+    app.update("default", "wf", needs)
+    app.vault._keys.clear()  # another environment, which has opened nothing yet
+    context = Context()
+    with failing(kms, "Decrypt", "ThrottlingException"), pytest.raises(Unavailable, match="slow down"):
+        dispatch(due(), context, app)
+    assert seen(app) == []
+    assert dispatch(due(), context, app)["status"] == "succeeded"
+    assert len(seen(app)) == 1
+
+
+# -- runs that nobody waits for
+
+
+def asked(**changes: Any) -> Event:
+    return {
+        "kind": "run",
+        "id": "one",
+        "asked_at": 1_767_323_100.5,
+        "project": "default",
+        "workflow": "wf",
+        "node": "tick",
+        "items": [{"trigger_type": "hand"}],
+    } | changes
+
+
+def test_a_run_that_nobody_waits_for_begins_with_its_items_once(app: App) -> None:
+    assert dispatch(asked(), Context(), app)["status"] == "succeeded"
+    assert dispatch(asked(), Context(), app) == {"status": "delivered before"}
+    assert dispatch(asked(id="two"), Context(), app)["status"] == "succeeded"
+    assert [row["trigger_type"] for row in seen(app)] == ["hand", "hand"]
+
+
+def test_a_parcel_is_opened_and_goes_when_its_run_is_over(app: App) -> None:
+    parcel = app.handover.send("default", 1_767_323_100.5, "one", [{"trigger_type": "parcel"}])
+    event = asked(parcel=parcel)
+    del event["items"]
+    assert dispatch(event, Context(), app)["status"] == "succeeded"
+    assert [row["trigger_type"] for row in seen(app)] == ["parcel"]
+    with pytest.raises(NotFound):
+        app.handover.receive("default", parcel)
+
+
+@pytest.mark.parametrize("changes", [{"workflow": "none"}, {"project": "none"}, {"parcel": "parcels/x/none"}, {"parcel": "vault/key"}])
+def test_a_run_that_cannot_begin_is_raised_at_every_attempt(app: App, changes: Event) -> None:
+    context = Context()
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            dispatch(asked(**changes), context, app)
+
+
+# -- the daily look, and what means nothing here
+
+
+def test_the_daily_look_puts_schedules_right(app: App, events: Any, stem: str) -> None:
+    rules(events, stem).delete("default", "wf")
+    report = dispatch({"kind": "reconcile"}, Context(), app)
+    assert [one["node"] for one in report["projects"]["default"]["make"]] == ["tick"]
+    assert len(fired(events, stem)) == 1
+
+
+def test_a_daily_look_that_could_not_put_all_right_is_raised(app: App, events: Any, stem: str) -> None:
+    rules(events, stem).delete("default", "wf")
+    with failing(events, "PutRule", "LimitExceededException"), pytest.raises(Unavailable, match="not all schedules"):
+        dispatch({"kind": "reconcile"}, Context(), app)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "schedule",
+        5,
+        {},
+        {"kind": "other"},
+        {"kind": ["schedule"]},
+        {"kind": None, "token": "hush"},
+        {"version": "0", "source": "aws.s3", "detail": {"token": "hush"}},
+        {"kind": "schedule"},
+        due(scheduled_for=""),
+        due(scheduled_for="soon"),
+        due(scheduled_for="2026-01-02T03:05:00"),
+        due(scheduled_for=5),
+        due(project=None),
+        due(workflow=["wf"]),
+        {"kind": "run", "project": "default", "workflow": "wf", "node": "tick", "id": "x"},
+        asked(asked_at="now"),
+        asked(asked_at=float("nan")),
+        asked(asked_at=-1),
+        asked(asked_at=1e300),
+        asked(id=""),
+    ],
+)
+def test_an_event_that_means_nothing_is_logged_without_what_is_in_it_and_raised(
+    app: App, event: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(Malformed):
+        dispatch(event, Context(), app)
+    assert "an event was not done" in caplog.text
+    assert "hush" not in caplog.text
+    assert seen(app) == []
+
+
+def test_without_a_context_an_event_is_done_too(app: App) -> None:
+    assert dispatch(due(), None, app)["status"] == "succeeded"

@@ -1,0 +1,80 @@
+"""Claims, which make one of many deliveries the one, and parcels, which travel beside an event."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mechaway_core.errors import NotFound
+from mechaway_core.handover import KEEP, Claim, Handover, Taken
+from mechaway_core.local.store import LocalStore
+from mechaway_core.settings import Settings
+from mechaway_core.sqlite import ProjectFiles
+
+NOON = 1_767_355_200.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
+
+
+@pytest.fixture
+def handover(store: LocalStore) -> Handover:
+    return Handover(store)
+
+
+def test_of_many_that_claim_at_once_exactly_one_has_it(handover: Handover) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: handover.claim("default", NOON, ("wf", "tick"), str(number)), range(40)))
+    [claim] = [answer for answer in answers if isinstance(answer, Claim)]
+    holders = {answer.holder for answer in answers if isinstance(answer, Taken)}
+    assert holders == {str(answers.index(claim))}
+
+
+def test_another_minute_node_or_project_is_another_claim(handover: Handover) -> None:
+    for project, moment, what in (
+        ("default", NOON, ("wf", "tick")),
+        ("default", NOON + 60, ("wf", "tick")),
+        ("default", NOON, ("wf", "tick2")),
+        ("default", NOON, ("wft", "ick")),
+    ):
+        assert isinstance(handover.claim(project, moment, what, "me"), Claim)
+
+
+def test_what_was_released_can_be_claimed_again(handover: Handover) -> None:
+    claim = handover.claim("default", NOON, ("wf",), "one")
+    assert isinstance(claim, Claim)
+    handover.release(claim)
+    assert isinstance(handover.claim("default", NOON, ("wf",), "two"), Claim)
+
+
+def test_a_sweep_takes_what_no_event_can_ask_for_and_nothing_else(handover: Handover, store: LocalStore) -> None:
+    for hours in range(0, 24 * 6, 2):
+        handover.claim("default", NOON - hours * 3600, ("wf",), "me")
+    old, fresh = handover.send("default", NOON - KEEP - 120, "a", [1]), handover.send("default", NOON, "b", [2])
+    store.put("default", "workflows/wf", b"{}")
+    assert handover.sweep("default", NOON) == 36
+    assert handover.sweep("default", NOON) == 0
+    assert len(store.keys("default", "claims/")) == 37
+    assert handover.receive("default", fresh) == [2]
+    with pytest.raises(NotFound):
+        handover.receive("default", old)
+
+
+def test_a_parcel_is_received_as_it_was_sent_until_it_is_discarded(handover: Handover) -> None:
+    items = [{"a": [1, 2.5, None, "ü"]}, []]
+    key = handover.send("default", NOON, "x", items)
+    assert handover.receive("default", key) == items
+    handover.discard("default", key)
+    with pytest.raises(NotFound, match="not there any more"):
+        handover.receive("default", key)
+
+
+@pytest.mark.parametrize("key", ["workflows/wf", "vault/key", "", "claims/x"])
+def test_only_parcels_are_received(handover: Handover, store: LocalStore, key: str) -> None:
+    store.put("default", key or "x", b"[1]")
+    with pytest.raises(NotFound):
+        handover.receive("default", key)
