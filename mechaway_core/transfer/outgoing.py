@@ -92,7 +92,7 @@ class Outgoing:
         names: list[str] = []
         while page := self._vault.find(project, names[-1] if names else ""):
             names.extend(info.name for info in page)
-        return self._vault.values(project, names)
+        return dict(self._vault.values(project, names))
 
 
 class _Counts:

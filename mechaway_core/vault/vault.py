@@ -4,15 +4,17 @@
     secrets/{name}    {"version", "created_at", "updated_at", "sealed"}: the value, sealed for this project, name and version
 
 Data keys and sealed values stay in memory, each for as long as its document has not changed: every use asks the store for that, so a
-rotation, or a project that was deleted and made again, is seen at once. Values are opened when a run needs them and not kept here.
+rotation, or a project that was deleted and made again, is seen at once. So do the values that were asked for last: the log has to know
+them anyway, to keep itself clean of them.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import orjson
@@ -70,6 +72,15 @@ class _Held:
     kept: _Kept | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What was opened for the last that asked for these secrets, and from what."""
+
+    stored: list[_Held | None]
+    key: _DataKey | None
+    values: Mapping[str, str] = field(repr=False)
+
+
 class Vault:
     """The secrets of all projects; safe to use from many threads and processes. Unknown projects are `NotFound`."""
 
@@ -79,6 +90,7 @@ class Vault:
         self._clock = clock
         self._keys: dict[str, _DataKey] = {}
         self._sealed: dict[tuple[str, str], _Held] = {}
+        self._opened: dict[tuple[str, tuple[str, ...]], _Opened] = {}
 
     # -- for people: values go in and never come out
 
@@ -128,18 +140,25 @@ class Vault:
 
     # -- for runs
 
-    def values(self, project: str, names: Iterable[str]) -> dict[str, str]:
+    def values(self, project: str, names: Iterable[str]) -> Mapping[str, str]:
         """The values of these secrets; logs are kept clean of them from here on.
 
         Raises `SecretMissing` naming every one that is not there, `Locked`.
         """
-        wanted = list(dict.fromkeys(names))
-        stored = {name: self._stored(project, name) for name in wanted}
-        missing = [name for name, one in stored.items() if one is None]
+        wanted = tuple(dict.fromkeys(names))
+        stored = [self._stored(project, name) for name in wanted]
+        missing = [name for name, one in zip(wanted, stored, strict=True) if one is None]
         if missing:
             raise SecretMissing(_missing(project, missing), missing)
-        values = {name: self._open(project, name, one) for name, one in stored.items() if one is not None}
+        key = self._key(project)
+        before = self._opened.get((project, wanted))
+        if before is not None and before.key is key and all(map(is_, before.stored, stored)):
+            return before.values
+        values = {name: self._open(project, name, one, key) for name, one in zip(wanted, stored, strict=True) if one is not None}
         remembered.add({value: name for name, value in values.items()})
+        if len(self._opened) >= _MOST_SEALED:
+            self._opened.clear()
+        self._opened[project, wanted] = _Opened(stored, key, values)
         return values
 
     def missing(self, project: str, names: Iterable[str]) -> list[str]:
@@ -182,8 +201,8 @@ class Vault:
         held = self._sealed[project, name] = _Held(stored, _read(stored))
         return held
 
-    def _open(self, project: str, name: str, held: _Held) -> str:
-        kept, known = held.kept, self._key(project)
+    def _open(self, project: str, name: str, held: _Held, known: _DataKey | None) -> str:
+        kept = held.kept
         if kept is not None and known is not None:
             data = known.cipher.open(kept.sealed, _PURPOSE, project, name, kept.info.version)
             if data is not None:

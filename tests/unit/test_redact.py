@@ -88,9 +88,10 @@ def _in_place(value: str) -> str:
 
 
 def _texts(value: Any) -> str:
+    """Every text in the value: digits that a longer number happens to hold are no secret."""
     if isinstance(value, dict):
         return "\n".join(f"{key}\n{_texts(inner)}" for key, inner in value.items())
-    return "\n".join(map(_texts, value)) if isinstance(value, list) else str(value)
+    return "\n".join(map(_texts, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
 
 
 def test_what_holds_no_secret_is_the_same_object() -> None:

@@ -299,7 +299,7 @@ def test_secrets_that_are_kept_and_read_while_the_master_key_is_rotated_all_open
 
     def keep(project: str) -> dict[str, str]:
         app.put_secret(project, "KEY", project)
-        return app.vault.values(project, ["KEY"])
+        return dict(app.vault.values(project, ["KEY"]))
 
     with ThreadPoolExecutor(4) as pool:
         kept = [pool.submit(keep, project) for project in projects]
