@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from mechaway_core.app import App
-from mechaway_core.folders import FolderFiles
+from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.invoke import LocalInvoke
 from mechaway_core.local.keyring import LocalKeyRing
-from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.sandbox import Sandbox
@@ -23,7 +22,7 @@ def build(settings: Settings) -> App:
         settings,
         store=LocalStore(files),
         tables=LocalTables(files),
-        projects=LocalProjects(files),
+        projects=FolderProjects(files),
         files=FolderFiles(files, durable=settings.sync == "full"),
         keyring=LocalKeyRing(settings),
         clock=LocalClock(),

@@ -24,8 +24,7 @@ from mechaway_core.aws.clients import clients
 from mechaway_core.aws.files import S3Files
 from mechaway_core.aws.projects import S3Projects
 from mechaway_core.errors import NotFound, TooLarge, Unavailable
-from mechaway_core.folders import FolderFiles
-from mechaway_core.local.projects import LocalProjects
+from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.ports import FileInfo, Files, Projects
 from mechaway_core.record import new_run_id
 from mechaway_core.settings import Settings
@@ -51,14 +50,14 @@ _buckets: set[str] = set()  # places that are buckets
 def _in_folders(place: Path, closing: ExitStack, *, durable: bool) -> Files:
     projects = ProjectFiles(Settings(data_dir=place, sync="normal"))
     closing.callback(projects.close)
-    _have_projects(LocalProjects(projects))
+    _have_projects(FolderProjects(projects))
     return FolderFiles(projects, durable=durable)
 
 
 def _on_efs(place: Path, closing: ExitStack) -> Files:
     projects = efs.open_projects(Settings(data_dir=place))
     closing.callback(projects.close)
-    _have_projects(efs.EfsProjects(projects))
+    _have_projects(FolderProjects(projects))
     return efs.efs_files(projects)
 
 
@@ -211,7 +210,7 @@ DISK = """
 import resource, sys
 from pathlib import Path
 from mechaway_core.errors import Unavailable
-from mechaway_core.folders import FolderFiles
+from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 

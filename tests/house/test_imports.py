@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("postgres",),
     ("http",),  # PostgreSQL is reached under its guard
     ("sandbox",),
-    ("folders",),  # files of runs, in the folders of projects
+    ("folders",),  # projects as folders, files of runs in them
     ("sqlite",),
     ("ports",),
     ("settings",),

@@ -15,9 +15,8 @@ from mechaway_core.app import App
 from mechaway_core.aws.keyring import KmsKeyRing
 from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
-from mechaway_core.folders import FolderFiles
+from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.node import Node
@@ -68,7 +67,7 @@ def app(tmp_path: Path, events: Any, kms: Any, stem: str, add_node_type: Callabl
         settings,
         store=LocalStore(files),
         tables=LocalTables(files),
-        projects=LocalProjects(files),
+        projects=FolderProjects(files),
         files=FolderFiles(files),
         keyring=KmsKeyRing(lambda: kms, kms.create_key()["KeyMetadata"]["Arn"]),
         clock=LocalClock(),

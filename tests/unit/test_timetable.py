@@ -11,10 +11,9 @@ import pytest
 from mechaway_core.app import App
 from mechaway_core.aws.reconcile import reconcile
 from mechaway_core.errors import Conflict, Invalid, Stale, Unavailable
-from mechaway_core.folders import FolderFiles
+from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
-from mechaway_core.local.projects import LocalProjects
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.node import Node
@@ -70,7 +69,7 @@ def app(tmp_path: Path, kept: Recording, add_node_type: Callable[[type[Node]], N
         settings,
         store=LocalStore(files),
         tables=LocalTables(files),
-        projects=LocalProjects(files),
+        projects=FolderProjects(files),
         files=FolderFiles(files),
         keyring=LocalKeyRing(settings),
         clock=LocalClock(),
