@@ -8,15 +8,15 @@ should serve this, and nothing that serves safely can be faster in this language
 from __future__ import annotations
 
 import argparse
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import apsw
 import orjson
-import uvicorn
 from lupa import lua54
+
+from bench.bare import serve
 
 Asgi = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], Awaitable[None]]], Awaitable[None]]
 
@@ -83,24 +83,7 @@ def main() -> None:
     parser.add_argument("--sync", choices=("full", "normal"), default="full")
     arguments = parser.parse_args()
     connection = open_table(arguments.database, arguments.sync)
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen(2048)
-    config = uvicorn.Config(
-        make_app(connection, arguments.script.read_text()),
-        http="httptools",
-        loop="uvloop",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-    )
-    print(f"floor on http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
-    uvicorn.Server(config).run(sockets=[sock])
+    serve(make_app(connection, arguments.script.read_text()), "floor")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ The floors call in the threads that asyncio keeps for this, as any synchronous c
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-import uvicorn
+
+from bench.bare import serve
 
 Asgi = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], Awaitable[None]]], Awaitable[None]]
 
@@ -65,24 +65,7 @@ def main() -> None:
     """Serve on a free port of 127.0.0.1; the first line printed tells which."""
     kind = sys.argv[1]
     work = http_work(sys.argv[2]) if kind == "http" else postgres_work(sys.stdin.readline().strip()) if kind == "postgres" else None
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen(2048)
-    config = uvicorn.Config(
-        answering(work),
-        http="httptools",
-        loop="uvloop",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-    )
-    print(f"{kind} on http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
-    uvicorn.Server(config).run(sockets=[sock])
+    serve(answering(work), kind)
 
 
 if __name__ == "__main__":
