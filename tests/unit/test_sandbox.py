@@ -305,13 +305,22 @@ def test_dates_are_utc(run: Run) -> None:
     assert "invalid conversion specifier" in message_of(run, "return date('%Q')")
 
 
-def test_now_and_time_are_this_moment(run: Run) -> None:
-    before = time.time()
-    now, seconds, kind = run("{now(), time(), math.type(time())}")
+def test_now_time_and_date_are_this_moment(run: Run) -> None:
+    before = int(time.time() * 1000)
+    now, seconds, kind, date = run("{now(), time(), math.type(time()), os.time(date('*t'))}")
+    after = time.time()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", now)
-    assert before - 1 <= datetime.fromisoformat(now).timestamp() <= time.time() + 1
-    assert before - 1 <= seconds <= time.time() + 1
+    assert before / 1000 <= datetime.fromisoformat(now).timestamp() <= after
+    assert before // 1000 <= seconds <= date <= after
     assert kind == "integer"
+
+
+def test_the_clocks_of_a_script_agree_at_the_turn_of_a_second(run: Run) -> None:
+    for _ in range(3):
+        time.sleep(1 - time.time() % 1)
+        turned = int(time.time())
+        seconds, date, of_os = run("{time(), os.time(os.date('*t')), os.time()}")
+        assert turned <= seconds <= date <= of_os
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 1000])

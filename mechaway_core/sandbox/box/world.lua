@@ -142,17 +142,30 @@ end
 
 -- Times -----------------------------------------------------------------------------------------------------------
 
-local function now()
+-- Milliseconds since 1970, for all that tells the time: C's own clock of whole seconds (`os.time`, and `os.date` without a
+-- time) may lag by a tick of the kernel, so that it would tell the second before the one in which the call was made.
+local function moment()
   local ms = started_ms + floor((clock() - started_clock) * 1000)
+  local seconds = os_time()
+  return ms // 1000 < seconds and seconds * 1000 or ms
+end
+
+local function now()
+  local ms = moment()
   return format("%s.%03dZ", os_date("!%Y-%m-%dT%H:%M:%S", ms // 1000), ms % 1000)
+end
+
+local function time(fields)
+  if fields == nil then return moment() // 1000 end
+  return os_time(fields)
 end
 
 -- The process has TZ=UTC, so local time is UTC and `os.time{...}` reads its fields as UTC.
 local function date(pattern, seconds)
   if pattern == nil then pattern = "%c" end
   if type(pattern) ~= "string" then blame("date: the format must be a string, not " .. type(pattern)) end
-  local ok, result
-  if seconds == nil then ok, result = pcall(os_date, pattern) else ok, result = pcall(os_date, pattern, seconds) end
+  if seconds == nil then seconds = moment() // 1000 end
+  local ok, result = pcall(os_date, pattern, seconds)
   if ok then return result end
   blame((gsub(result, "^bad argument #(%d) to '%?' ", "date: bad argument #%1 ")))
 end
@@ -165,8 +178,8 @@ end
 
 env._G = env
 env.getmetatable, env.setmetatable, env.rawset, env.array = get_metatable, set_metatable, raw_set, array
-env.os = {clock = function() return clock() - started_clock end, date = date, difftime = os_difftime, time = os_time}
+env.os = {clock = function() return clock() - started_clock end, date = date, difftime = os_difftime, time = time}
 env.json = {decode = json_decode, encode = json_encode}
-env.date, env.hash, env.log, env.now, env.print, env.time, env.uuid = date, hash, log, now, log, os_time, uuid
+env.date, env.hash, env.log, env.now, env.print, env.time, env.uuid = date, hash, log, now, log, time, uuid
 
 return packed_log
