@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from mechaway_core.ports import ANY, UNCHANGED, Expect, Stored, Unchanged
 from mechaway_core.sqlite import ProjectFiles, documents
+from mechaway_core.sqlite.pulse import LOOK_AGAIN
 
-LOOK_AGAIN = 0.05  # seconds after which the file is looked at whatever the pulse says: somebody may have removed the folder by hand
 MOST = 10_000  # documents whose version is remembered
 
 

@@ -28,6 +28,7 @@ from mechaway_core.errors import MechawayError, OutOfTime, Unavailable
 from mechaway_core.ports import InsertRows
 from mechaway_core.sqlite.faults import BROKEN, translate
 from mechaway_core.sqlite.link import Identity, Link, Moved, Options, identity_of, open_link, open_nothing
+from mechaway_core.sqlite.pulse import LOOK_AGAIN, Pulse
 from mechaway_core.sqlite.schema import insert_at_once
 from mechaway_core.sqlite.session import SqliteSession
 
@@ -70,7 +71,8 @@ class Database:
     """A file and its connections, opened when first needed. Safe to use from several threads.
 
     `owner` is whose it is, for messages. `find` is called when the file is missing, with whether it is needed for writing: it
-    raises `NotFound` when there should be none. `creates`: a writer makes the file. `origin`: where it is a copy from.
+    raises `NotFound` when there should be none. `creates`: a writer makes the file. `origin`: where it is a copy from. `pulse` tells when
+    the file may have been replaced; without one it is looked at each time.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Database:
         *,
         creates: bool = True,
         origin: Origin | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.path = path
         self.options = options
@@ -90,6 +93,8 @@ class Database:
         self._find = find
         self._creates = creates
         self._origin = origin
+        self._pulse = pulse
+        self._seen: tuple[int, Link, float] | None = None  # the epoch in which the file was the one of this link, and until when that holds
         self._name = str(path)
         self._mutex = threading.Lock()
         self._queue: deque[_Ticket] = deque()
@@ -297,7 +302,7 @@ class Database:
         if ticket.deadline is not None and now >= ticket.deadline:
             return False
         try:
-            if link.identity != self._identity(write=True):
+            if not self._in_place(link, now):
                 return False
             wait = self.options.busy_timeout
             link.wait_at_most(wait if ticket.deadline is None else min(wait, ticket.deadline - now))
@@ -463,6 +468,21 @@ class Database:
         except OSError as error:
             raise self._fault(error) from error
         return (found.st_dev, found.st_ino)
+
+    def _in_place(self, link: Link, now: float) -> bool:
+        """Whether the file of a writing link is still the one at its path.
+
+        To look gives up the interpreter's lock; while nobody changed anything, one look serves for some milliseconds.
+        """
+        epoch = self._pulse.epoch() if self._pulse is not None else None
+        if self._seen is not None and epoch == self._seen[0] and link is self._seen[1] and now < self._seen[2]:
+            return True
+        self._seen = None
+        if link.identity != self._identity(write=True):
+            return False
+        if epoch is not None:
+            self._seen = (epoch, link, now + LOOK_AGAIN)
+        return True
 
     def _opened(self, *, write: bool) -> Link:
         for _ in range(OPENINGS):

@@ -158,7 +158,14 @@ class ProjectFiles:
         with self._opening:
             database = self._open.get((slug, name))
             if database is None:
-                database = Database(self.root / slug / name, options, f'project "{slug}"', self._finder(slug), creates=name == TABLES)
+                database = Database(
+                    self.root / slug / name,
+                    options,
+                    f'project "{slug}"',
+                    self._finder(slug),
+                    creates=name == TABLES,
+                    pulse=self.pulse,
+                )
                 self._open[slug, name] = database
             database.used = next(self._ticks)
             surplus = self._surplus()

@@ -24,6 +24,7 @@ from mechaway_core.errors import Unavailable
 
 NAME, AT_WORK = ".pulse", ".pulse-at-work"
 SIZE = 4096
+LOOK_AGAIN = 0.05  # seconds after which a file is looked at whatever the pulse says: somebody may have removed the folder by hand
 BEGUN, ENDED = 0, 1
 
 
