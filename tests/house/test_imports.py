@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sandbox",),
     ("folders",),  # projects as folders, files of runs in them
     ("sqlite",),
+    ("cron",),
     ("ports",),
     ("settings",),
     ("clock",),
