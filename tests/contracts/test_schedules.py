@@ -89,9 +89,9 @@ def test_all_are_listed_however_many_there_are(schedules: Schedules) -> None:
     assert schedules.list("a") == wanted
 
 
-@pytest.mark.parametrize("expression", ["", "* * * *", "61 * * * *", "*/20 * * * * *", "@reboot", "every five minutes", "* * 31 2 1 1 1 1"])
+@pytest.mark.parametrize("expression", ["", "* * * *", "61 * * * *", "@reboot", "every five minutes", "* * 31 2 1 1 1 1"])
 def test_what_cannot_be_kept_is_refused_and_nothing_changes(schedules: Schedules, expression: str) -> None:
     schedules.put("a", at("wf"))
-    with pytest.raises(Invalid, match="cannot be kept"):
+    with pytest.raises(Invalid, match=r"cannot be (kept|read)"):
         schedules.put("a", at("wf", expression=expression))
     assert schedules.list("a") == [at("wf")]

@@ -16,15 +16,14 @@ from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
-from mechaway_core.node import Node
 from mechaway_core.ports import Schedule
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.timetable import compare, schedules_of
 from tests.account import Died
+from tests.clockwork import clockwork
 from tests.contracts.timekeepers import MemorySchedules
-from tests.cron_trigger import CronTrigger, clockwork
 
 TICK = Schedule("wf", "tick", "*/5 * * * *")
 HOOK: dict[str, Any] = {"id": "wf", "nodes": [{"id": "hook", "node_type": "Webhook", "params": {"path": "/"}}], "edges": []}
@@ -61,8 +60,7 @@ def kept() -> Recording:
 
 
 @pytest.fixture
-def app(tmp_path: Path, kept: Recording, add_node_type: Callable[[type[Node]], None]) -> App:
-    add_node_type(CronTrigger)
+def app(tmp_path: Path, kept: Recording) -> App:
     settings = Settings(data_dir=tmp_path, sync="normal")
     files = ProjectFiles(settings)
     return App(
