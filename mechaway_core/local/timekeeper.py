@@ -18,7 +18,6 @@ import os
 import random
 import threading
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -55,7 +54,7 @@ class _Entry:
     next: int | None = None
     turn: int = 0
     going: dict[int, Run | None] = field(default_factory=dict)  # by due time; None until the run has begun
-    waiting: deque[int] = field(default_factory=deque)
+    waiting: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)  # over the two above
 
     @property
@@ -326,7 +325,7 @@ class Timekeeper:
     def _ended(self, entry: _Entry, due: int) -> None:
         with entry.lock:
             entry.going.pop(due, None)
-            following = entry.waiting.popleft() if entry.waiting and not entry.going else None
+            following = entry.waiting.pop(0) if entry.waiting and not entry.going else None
         if following is not None and not self._stopped.is_set():
             self._begin(entry, following)
 
