@@ -78,7 +78,9 @@ class Made:
 def walk(made: Made, clocks: list[tuple[int, datetime]]) -> list[int]:
     """The moments among these at which it fires."""
     twice = made.by_elapsed_time
-    return [moment for moment, shown in clocks if made.at(shown) and (twice or not shown.fold) and made.on(shown)]
+    days = {shown.toordinal(): shown for _, shown in clocks}
+    on = {number for number, shown in days.items() if made.on(shown)}
+    return [moment for moment, shown in clocks if shown.toordinal() in on and (twice or not shown.fold) and made.at(shown)]
 
 
 def clocks(zone: ZoneInfo, start: int, end: int, step: int = 60) -> list[tuple[int, datetime]]:

@@ -87,7 +87,7 @@ def changes(draw: st.DrawFn) -> tuple[str, int]:
     return name, draw(st.sampled_from(of_zone) if of_zone else TIMES)
 
 
-@proved(250)
+@proved(200)
 @given(st.data(), changes())
 def test_around_a_change_of_the_clocks_it_fires_as_the_oracle_says(data: st.DataObject, change: tuple[str, int]) -> None:
     zone, moment = change
