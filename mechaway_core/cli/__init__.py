@@ -1,4 +1,4 @@
-"""The command line: `mechaway dev | run | check | secret | key | export | import | reconcile | settings`.
+"""The command line: `mechaway dev | run | check | cron | secret | key | export | import | reconcile | settings`.
 
 Texts here teach; `--json` is for programs.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechaway_core import __version__
 from mechaway_core.access.scopes import SCOPES
-from mechaway_core.cli import moving, schedules
+from mechaway_core.cli import cron, moving, schedules
 from mechaway_core.cli.edge import only_here, opened
 from mechaway_core.errors import Invalid, Malformed, MechawayError
 from mechaway_core.names import shorten
@@ -399,6 +399,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.set_defaults(command=_check)
 
+    cron.add_command(commands)
     _add_secret(commands)
     _add_key(commands)
     moving.add_commands(commands)
