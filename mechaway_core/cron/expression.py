@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 
 from mechaway_core.cron.fields import DAY, HOUR, MINUTE, MONTH, SECOND, WEEKDAY, YEAR, Field, quoted
 from mechaway_core.errors import Invalid
@@ -17,7 +18,7 @@ from mechaway_core.names import did_you_mean
 
 DAY_SECONDS = 86_400
 MOST_LENGTH = 512
-MOST_KNOWN = 24  # months
+MOST_KNOWN = 4  # months
 
 _EPOCH = date(YEAR.least, 1, 1).toordinal()
 _LAST = date(YEAR.most, 12, 31).toordinal() - _EPOCH
@@ -221,19 +222,25 @@ def read(text: str) -> Expression:
     expression = Expression(
         text=text,
         fields=fields,
-        seconds=tuple(sorted(SECOND.values(second, refuse))),
-        minutes=tuple(sorted(MINUTE.values(minute, refuse))),
-        hours=tuple(sorted(HOUR.values(hour, refuse))),
+        seconds=_in_order(SECOND.values(second, refuse)),
+        minutes=_in_order(MINUTE.values(minute, refuse)),
+        hours=_in_order(HOUR.values(hour, refuse)),
         days=days,
-        months=tuple(sorted(MONTH.values(month, refuse))),
+        months=_in_order(MONTH.values(month, refuse)),
         weekdays=weekdays,
-        years=tuple(sorted(YEAR.values(year, refuse))),
+        years=_in_order(YEAR.values(year, refuse)),
         special_days=special_days,
         special_weekdays=special_weekdays,
     )
     if not _names_a_day(expression):
         raise refuse("it names no day that there ever is")
     return expression
+
+
+@lru_cache(maxsize=4096)
+def _in_order(values: frozenset[int]) -> tuple[int, ...]:
+    """The values from the least on. Expressions mostly share theirs: all years alone would be 8 KB for each."""
+    return tuple(sorted(values))
 
 
 def _refuser(text: str) -> Callable[[str], Invalid]:

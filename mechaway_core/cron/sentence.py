@@ -154,6 +154,8 @@ def _stride(values: tuple[int, ...]) -> int | None:
 def _nth(step: int) -> str:
     if step == 1:
         return ""
+    if step == 2:  # "every second minute" could be of 2 or of 120 seconds
+        return "other "
     if step < len(_ORDINALS):
         return f"{_ORDINALS[step]} "
     ending = "th" if step % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(step % 10, "th")
