@@ -136,6 +136,13 @@ def test_what_may_be_done_is_narrowed_to_what_it_is_done_to() -> None:
             assert "*" not in action, f"{name}: {action}"
 
 
+def test_only_the_role_of_scheduler_is_handed_on_and_only_to_scheduler() -> None:
+    """The emulator does not look at it."""
+    [statement] = [statement for _, statement in granted() if "iam:PassRole" in actions(statement)]
+    assert statement["Resource"] == {"Fn::GetAtt": "SchedulerRole.Arn"}
+    assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+
+
 def test_no_role_has_a_policy_of_aws() -> None:
     for role in of_type("AWS::IAM::Role").values():
         assert role.get("ManagedPolicyArns", [{"Ref": "Work"}]) == [{"Ref": "Work"}]
