@@ -234,6 +234,7 @@ def test_every_variable_of_the_functions_is_a_setting() -> None:
 
 
 def test_what_the_settings_accept_the_parameters_accept() -> None:
+    assert Settings.load({variable("file_days"): str(TEMPLATE["Parameters"]["FileDays"]["MinValue"])}).file_days == 1
     for parameter, setting in {"Storage": "storage", "Schedules": "schedules"}.items():
         for value in TEMPLATE["Parameters"][parameter]["AllowedValues"]:
             assert getattr(Settings.load({variable(setting): value}), setting) == value
