@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Row]:
                 yield at_most(f"{shape.title}: calls of S3", puts + gets, shape.calls)
             yield information(f"{shape.title}: a million runs", round(dollars_per_million(usage), 2), " $", said)
     kept = dollars_per_million(Usage(kept_mb=1, puts=0)) - dollars_per_million(Usage())
-    yield information("what each MB of tables adds to a million writes", round(kept, 2), " $", "old versions, kept for 30 days")
+    yield information("what each MB of tables adds to a million writes", round(kept, 2), " $", "old versions, kept for a day")
     yield information(f"nothing at all: a month (prices of {AS_OF})", round(dollars_idle_per_month(), 2), " $")
 
 

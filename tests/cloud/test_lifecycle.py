@@ -12,22 +12,31 @@ from mechaway_core.aws.schedules import Place, SchedulerSchedules
 from mechaway_core.ports import Schedule
 from mechaway_core.settings import Settings
 from tests.cloud.emulator import Emulator
+from tests.cloud.roles import Call, likeness
 from tests.cloud.stack import Cloud, Stack
 from tests.journeys.server import echo, poc, problem, until
 
 STAGE = "second"
+DAILY = "rate(1 day)"
+OWN = "a-token-of-our-own-4f0c9a"
 
 
 @pytest.fixture(scope="module")
-def second(emulator: Emulator, built: Path, parameters: dict[str, str]) -> Stack:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where SAM was called, and wrote what it was answered."""
+    return tmp_path_factory.mktemp("second")
+
+
+@pytest.fixture(scope="module")
+def second(emulator: Emulator, built: Path, parameters: dict[str, str], folder: Path) -> Stack:
     made = Stack(emulator, "mechaway-second")
-    made.deploy(built, **parameters, Stage=STAGE, Schedules="scheduler", ApiToken="a-token-of-ours")
+    made.deploy_guided(built, folder, **parameters, Stage=STAGE, Schedules="scheduler", ApiToken="generate")
     return made
 
 
 @pytest.fixture(scope="module")
 def api(emulator: Emulator, second: Stack) -> Iterator[Cloud]:
-    with Cloud(emulator, second.outputs["ApiUrl"], "a-token-of-ours") as made:
+    with Cloud(emulator, second.outputs["ApiUrl"], second.token()) as made:
         yield made
 
 
@@ -45,6 +54,49 @@ def test_two_installations_share_nothing(api: Cloud, server: Cloud) -> None:
     call: dict[str, Any] = {"student_id": "s", "score": 70}
     assert api.http.post("/webhook/poc-grading-workflow/grade", json=call).json()["_inserted_id"] == 1
     problem(server.http.get("/api/workflows", headers={"authorization": f"Bearer {api.token}"}), 401)
+
+
+def test_the_roles_of_one_reach_nothing_of_the_other(second: Stack, stack: Stack) -> None:
+    bucket, key, token = stack.bucket, stack.outputs["KeyArn"], stack.physical("TokenSecret")
+    calls: dict[str, Call] = {
+        "read": lambda to: to.client("s3").list_objects_v2(Bucket=bucket),
+        "write": lambda to: to.client("s3").put_object(Bucket=bucket, Key="x", Body=b"x"),
+        "lock": lambda to: to.client("kms").encrypt(KeyId=key, Plaintext=b"x"),
+        "take the token": lambda to: to.client("secretsmanager").get_secret_value(SecretId=token),
+        "start a run": lambda to: to.client("lambda").invoke(FunctionName=stack.physical("RunnerFunction"), Payload=b"{}"),
+        "make a rule, where Scheduler keeps time": lambda to: to.client("events").put_rule(
+            Name="mechaway-second-x", ScheduleExpression=DAILY
+        ),
+        "make a schedule outside of its group": lambda to: to.client("scheduler").create_schedule(**schedule_of(second, "default")),
+    }
+    for role in ("ApiRole", "RunnerRole"):
+        with likeness(second, role) as made:
+            assert [name for name, call in calls.items() if made.may(call)] == []
+            made.client("scheduler").create_schedule(**schedule_of(second))
+            made.client("scheduler").delete_schedule(Name="x", GroupName=f"mechaway-{STAGE}")
+
+
+def schedule_of(stack: Stack, group: str = f"mechaway-{STAGE}") -> dict[str, Any]:
+    """What makes a schedule that calls the runner of a stack."""
+    arn = stack.emulator.client("iam").get_role(RoleName=stack.physical("SchedulerRole"))["Role"]["Arn"]
+    target = {"Arn": stack.arn("RunnerFunction"), "RoleArn": arn}
+    return {"Name": "x", "GroupName": group, "ScheduleExpression": DAILY, "FlexibleTimeWindow": {"Mode": "OFF"}, "Target": target}
+
+
+def test_what_was_answered_is_written_down_but_for_the_token(second: Stack, folder: Path) -> None:
+    written = (folder / "samconfig.toml").read_text()
+    assert f'Stage=\\"{STAGE}\\"' in written
+    assert "ApiToken" not in written
+    assert second.token() not in written
+
+
+def test_a_token_of_ones_own_replaces_the_generated_one(second: Stack, api: Cloud, built: Path, parameters: dict[str, str]) -> None:
+    before = api.token
+    second.deploy(built, **parameters, Stage=STAGE, Schedules="scheduler", ApiToken=OWN)
+    with api.stranger() as stranger:
+        assert stranger.get("/api/workflows", headers={"authorization": f"Bearer {OWN}"}).status_code == 200
+        api.http.headers["authorization"] = f"Bearer {OWN}"
+    assert before != OWN
 
 
 def test_a_schedule_in_a_time_zone_fires_and_goes_when_no_workflow_asks_for_it(second: Stack, api: Cloud) -> None:

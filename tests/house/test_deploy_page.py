@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bench.measures.costs import OUTSIDE, OVERHEAD, S3_CALL, SCRIPT, shapes
-from bench.prices import AS_OF, Usage, dollars_idle_per_month, dollars_per_million
+from bench.prices import AS_OF, TABLE_DAYS, Usage, dollars_idle_per_month, dollars_per_million
 from tests.house.test_template import TEMPLATE
 from tests.house.tree import ROOT
 
@@ -80,8 +80,9 @@ def test_costs_on_the_page_are_what_the_prices_make_of_the_calls() -> None:
         assert (milliseconds, dollars) == (f"{seconds * 1000:.0f}", f"{dollars_per_million(usage):.2f}"), title
     assert rows[-1][-1] == f"{dollars_idle_per_month():.2f}"
     assert f"prices of {AS_OF}" in PAGE
-    kept = dollars_per_million(Usage(kept_mb=1)) - dollars_per_million(Usage())
-    assert f"adds ${kept:.0f} to a" in PAGE
+    kept, longer = (dollars_per_million(Usage(kept_mb=1, kept_days=days)) - dollars_per_million(Usage()) for days in (TABLE_DAYS, 30))
+    assert f"adds ${kept:.2f} to a million writes; it would be ${longer:.0f}" in PAGE
+    assert (TEMPLATE["Parameters"]["TableVersionDays"]["Default"], TABLE_DAYS) == (1, 1.5)
 
 
 def runs() -> list[str]:

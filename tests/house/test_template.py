@@ -188,7 +188,13 @@ def test_the_bucket_is_encrypted_versioned_and_cleaned_up() -> None:
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     assert "NoncurrentVersionExpiration" in rules["old-versions"]
+    assert "Prefix" not in rules["old-versions"]
     assert "AbortIncompleteMultipartUpload" in rules["cut-off-uploads"]
+    # A table is put whole by each write; the rest of the bucket is not so much that its history would cost anything.
+    assert rules["old-versions-of-tables"]["Prefix"] == "tables/"
+    tables = rules["old-versions-of-tables"]["NoncurrentVersionExpiration"]
+    assert tables == {"NoncurrentDays": {"Ref": "TableVersionDays"}, "NewerNoncurrentVersions": 10}
+    assert TEMPLATE["Parameters"]["TableVersionDays"]["Default"] <= TEMPLATE["Parameters"]["VersionDays"]["Default"]
     assert {rule["Prefix"] for rule in rules.values() if "ExpirationInDays" in rule} == {"files/", "runs/"}
 
 
@@ -222,7 +228,18 @@ def test_the_token_is_generated_and_never_shown() -> None:
     assert TEMPLATE["Parameters"]["ApiToken"]["NoEcho"] is True
     assert "GenerateSecretString" in of_type("AWS::SecretsManager::Secret")["TokenSecret"]
     uses = [line.strip() for line in TEXT.splitlines() if "!Ref ApiToken" in line]
-    assert uses == ['TokenGiven: !Not [!Equals [!Ref ApiToken, ""]]', "SecretString: !If [TokenGiven, !Ref ApiToken, !Ref AWS::NoValue]"]
+    assert uses == [
+        "TokenGiven: !Not [!Equals [!Ref ApiToken, generate]]",
+        "SecretString: !If [TokenGiven, !Ref ApiToken, !Ref AWS::NoValue]",
+    ]
+
+
+def test_a_token_of_ones_own_is_not_a_short_one() -> None:
+    parameter = TEMPLATE["Parameters"]["ApiToken"]
+    for taken in (parameter["Default"], "generate", "f" * 24, "A-z0.9_~+/" * 6, "QUJDREVGR0hJSktMTU5PUFFSU1RVVg=="):
+        assert re.fullmatch(parameter["AllowedPattern"], taken), taken
+    for refused in ("", "secret", "f" * 23, "with a space in the middle", "é" * 24, '{"token": "' + "f" * 24 + '"}', "f" * 24 + "\n"):
+        assert not re.fullmatch(parameter["AllowedPattern"], refused), refused
 
 
 def test_every_variable_of_the_functions_is_a_setting() -> None:
