@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from tests.cloud.containers import Docker, missing, notes
+from tests.cloud.containers import Docker, NoContainers, missing, notes
 from tests.cloud.emulator import ROOT, Emulator, free_port, machine
 from tests.cloud.stack import NO_CONFIG, SAM, overrides, sam
 from tests.journeys.server import Caller, until
@@ -132,11 +132,15 @@ def main() -> int:
         return 1
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), local(port) as made:
-        print(f"Mechaway in containers on {made.url} (token: {TOKEN}); nothing is kept after Ctrl-C. Log: {made.log}", flush=True)
-        for note in notes:
-            print(note, flush=True)
-        signal.pause()
+    try:
+        with contextlib.suppress(KeyboardInterrupt), local(port) as made:
+            print(f"Mechaway in containers on {made.url} (token: {TOKEN}); nothing is kept after Ctrl-C. Log: {made.log}", flush=True)
+            for note in notes:
+                print(note, flush=True)
+            signal.pause()
+    except NoContainers as error:
+        print(f"containers cannot be run: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

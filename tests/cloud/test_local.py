@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.cloud.containers import missing
+from tests.cloud.containers import NoContainers, missing
 from tests.cloud.local import Local, local
 from tests.journeys.server import poc, problem
 from tests.journeys.test_examples import blog, test_a_blog_creates_lists_finds_shows_counts_and_updates_posts  # noqa: F401
@@ -17,7 +18,11 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=f"make local is no
 @pytest.fixture(scope="module")
 def server() -> Iterator[Local]:
     """Mechaway in containers."""
-    with local() as made:
+    with ExitStack() as closing:
+        try:
+            made = closing.enter_context(local())
+        except NoContainers as error:
+            pytest.skip(f"make local is not driven: {error}")
         yield made
 
 
