@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mechaway_core.aws.schedules import Place, SchedulerSchedules
+from mechaway_core.aws.schedules import Place, RuleSchedules, SchedulerSchedules
 from mechaway_core.ports import Schedule
 from mechaway_core.settings import Settings
-from tests.cloud.emulator import Emulator
+from tests.cloud.emulator import ROOT, Emulator
+from tests.cloud.page import commands, type_in
 from tests.cloud.roles import Call, likeness
 from tests.cloud.stack import Cloud, Stack
 from tests.journeys.server import echo, poc, problem, until
 
 STAGE = "second"
+FIRST, LAST = "From an empty account to the first webhook", "Taking it down"  # on docs/deploy.md
 DAILY = "rate(1 day)"
 OWN = "a-token-of-our-own-4f0c9a"
 
@@ -47,12 +50,22 @@ def keeper(second: Stack) -> SchedulerSchedules:
     return SchedulerSchedules(lambda: second.emulator.client("scheduler"), Place.of(settings))
 
 
+def test_the_first_commands_of_the_page_end_with_the_answer_that_stands_there(second: Stack) -> None:
+    shown = type_in(second, *commands(FIRST)[1:])
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    [answer] = re.findall(
+        r"^```json data\n(.*?)\n```$", page.partition(f"\n## {FIRST}\n")[2].partition("\n## ")[0], re.DOTALL | re.MULTILINE
+    )
+    assert shown.strip().endswith(answer)
+
+
 def test_two_installations_share_nothing(api: Cloud, server: Cloud) -> None:
-    server.save(poc())
-    problem(api.http.get("/api/workflows/poc-grading-workflow"), 404)
-    api.save(poc())
-    call: dict[str, Any] = {"student_id": "s", "score": 70}
-    assert api.http.post("/webhook/poc-grading-workflow/grade", json=call).json()["_inserted_id"] == 1
+    server.save(poc() | {"id": "here"})
+    assert server.http.post("/webhook/here/grade", json={"student_id": "here", "score": 70}).status_code == 200
+    problem(api.http.get("/api/workflows/here"), 404)
+    problem(api.http.post("/webhook/here/grade", json={}), 404)
+    rows = api.http.get("/api/tables/student_grades/rows")
+    assert rows.status_code == 404 or "here" not in {row["student_id"] for row in rows.json()["rows"]}
     problem(server.http.get("/api/workflows", headers={"authorization": f"Bearer {api.token}"}), 401)
 
 
@@ -108,12 +121,14 @@ def test_a_schedule_in_a_time_zone_fires_and_goes_when_no_workflow_asks_for_it(s
     assert "node clock of workflow deleted-meanwhile in project default was due" in api.err
 
 
-def test_what_is_left_of_an_installation_is_its_bucket_and_its_key(emulator: Emulator, second: Stack, api: Cloud) -> None:
+def test_what_is_left_of_an_installation_is_its_bucket_and_its_key(emulator: Emulator, second: Stack, api: Cloud, folder: Path) -> None:
     """The last test of this module: the installation is gone then."""
     api.save(echo("kept"))
     keeper(second).put("default", Schedule("kept", "clock", "0 4 * * *"))
+    leave_a_rule(second)
     bucket, key = second.bucket, second.physical("Key")
-    second.delete()
+    define, down, rest = commands(FIRST)[1].partition("\nAPI_URL=")[0], *commands(LAST)
+    assert type_in(second, define, down).splitlines()[:2] == [bucket, key_arn(emulator, key)]
 
     s3 = emulator.client("s3")
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] > 0
@@ -121,6 +136,21 @@ def test_what_is_left_of_an_installation_is_its_bucket_and_its_key(emulator: Emu
     names = everything_named(emulator, STAGE)
     assert names == [], "these outlive the stack"
     assert api.http.get("/healthz").status_code in (403, 404)
+
+    type_in(second, rest.replace("BUCKET", bucket).replace("KEY-ARN", key_arn(emulator, key)), cwd=folder)
+    assert bucket not in {one["Name"] for one in s3.list_buckets()["Buckets"]}
+    assert emulator.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "PendingDeletion"
+
+
+def key_arn(emulator: Emulator, key: str) -> str:
+    """The ARN of a key."""
+    return str(emulator.client("kms").describe_key(KeyId=key)["KeyMetadata"]["Arn"])
+
+
+def leave_a_rule(second: Stack) -> None:
+    """A rule of a workflow, from when rules kept the time of this installation."""
+    place = Place.of(Settings(stage=STAGE, runner_function=second.arn("RunnerFunction")))
+    RuleSchedules(lambda: second.emulator.client("events"), place).put("default", Schedule("kept", "clock", "0 4 * * *"))
 
 
 def everything_named(emulator: Emulator, stage: str) -> list[str]:
