@@ -22,7 +22,7 @@ import httpx
 
 from tests.cloud.containers import Docker, NoContainers, missing, notes
 from tests.cloud.emulator import ROOT, Emulator, free_port, machine
-from tests.cloud.stack import NO_CONFIG, SAM, overrides, sam
+from tests.cloud.stack import MOST, NO_CONFIG, SAM, overrides, sam
 from tests.journeys.server import Caller, until
 
 TOKEN = "local-token"
@@ -42,6 +42,7 @@ class Local(Caller):
         self.http = self.stranger()
         self.http.headers["authorization"] = f"Bearer {TOKEN}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._how: list[Any] = []  # what every command of `sam local` is told
 
     def __enter__(self) -> Local:
         try:
@@ -72,19 +73,31 @@ class Local(Caller):
         return path
 
     def _start(self, built: Path, variables: Path) -> None:
-        image = self.docker.base_image()
-        arguments: list[Any] = ["local", "start-api", *NO_CONFIG, "--template", built / "template.yaml", "--env-vars", variables]
-        arguments += ["--invoke-image", image, "--skip-pull-image", "--warm-containers", "LAZY", "--host", "127.0.0.1"]
-        arguments += ["--port", str(self.port), *overrides({"Architecture": machine(), "EndpointUrl": self.emulator.url})]
+        self._how = [*NO_CONFIG, "--template", built / "template.yaml", "--env-vars", variables]
+        self._how += ["--invoke-image", self.docker.base_image(), "--skip-pull-image"]
+        self._how += overrides({"Architecture": machine(), "EndpointUrl": self.emulator.url})
+        arguments = ["local", "start-api", *self._how, "--warm-containers", "LAZY", "--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [SAM, *arguments],
-                env=self.emulator.credentials() | self.docker.environment() | {"TMPDIR": str(self.home)},  # SAM leaves locks
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _environment(self) -> dict[str, str]:
+        return self.emulator.credentials() | self.docker.environment() | {"TMPDIR": str(self.home)}  # SAM leaves locks
+
+    def invoke(self, function: str, event: Path) -> Any:
+        """What a function answers to an event, by `sam local invoke`, in a container of its own."""
+        command = [SAM, "local", "invoke", function, "--event", event, *self._how]
+        done = subprocess.run(
+            command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=MOST, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout.strip().splitlines()[-1])
 
     def _listens(self) -> bool:
         assert self.process is not None

@@ -51,7 +51,7 @@ def keeper(second: Stack) -> SchedulerSchedules:
 
 
 def test_the_first_commands_of_the_page_end_with_the_answer_that_stands_there(second: Stack) -> None:
-    shown = type_in(second, *commands(FIRST)[1:])
+    shown = type_in(second, commands(FIRST)[1])
     page = (ROOT / "docs" / "deploy.md").read_text()
     [answer] = re.findall(
         r"^```json data\n(.*?)\n```$", page.partition(f"\n## {FIRST}\n")[2].partition("\n## ")[0], re.DOTALL | re.MULTILINE
