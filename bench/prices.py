@@ -11,7 +11,7 @@ from dataclasses import dataclass
 AS_OF = "2026-11"
 
 MILLION = 1_000_000
-TABLE_DAYS = 1.5  # what TableVersionDays: 1 comes to: S3 counts days from the midnight after
+TABLE_DAYS = 3.5  # what TableVersionDays: 3 comes to: S3 counts days from the midnight after
 
 
 @dataclass(frozen=True, slots=True)

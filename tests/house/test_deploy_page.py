@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from bench.measures.costs import OUTSIDE, OVERHEAD, S3_CALL, SCRIPT, shapes
+from bench.measures.costs import OUTSIDE, OVERHEAD, S3_CALL, SCRIPT, Shape, count, shapes
 from bench.prices import AS_OF, TABLE_DAYS, Usage, dollars_idle_per_month, dollars_per_million
+from bench.setup import Bench
+from mechaway_core.nodes import catalogue
+from tests.cron_trigger import CronTrigger
 from tests.house.test_template import TEMPLATE
 from tests.house.tree import ROOT
 
@@ -82,7 +87,16 @@ def test_costs_on_the_page_are_what_the_prices_make_of_the_calls() -> None:
     assert f"prices of {AS_OF}" in PAGE
     kept, longer = (dollars_per_million(Usage(kept_mb=1, kept_days=days)) - dollars_per_million(Usage()) for days in (TABLE_DAYS, 30))
     assert f"adds ${kept:.2f} to a million writes; it would be ${longer:.0f}" in PAGE
-    assert (TEMPLATE["Parameters"]["TableVersionDays"]["Default"], TABLE_DAYS) == (1, 1.5)
+    assert (TEMPLATE["Parameters"]["TableVersionDays"]["Default"], TABLE_DAYS) == (3, 3.5)
+
+
+@pytest.mark.parametrize("shape", shapes("http://127.0.0.1:9"), ids=lambda shape: shape.title)
+def test_calls_of_s3_on_the_page_are_those_that_are_made(shape: Shape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "HTTP call" in shape.title:  # which asks nothing of S3, and somebody to call
+        shape = replace(shape, nodes=shape.nodes[:-1])
+    monkeypatch.setitem(catalogue(), "CronTrigger", CronTrigger)
+    told = {title: (float(puts), float(gets)) for title, gets, puts, _, _ in list(table("What it costs"))[:-1]}
+    assert count(Bench(1, 1, tmp_path), shape) == told[shape.title]
 
 
 def runs() -> list[str]:

@@ -193,7 +193,7 @@ def test_the_bucket_is_encrypted_versioned_and_cleaned_up() -> None:
     # A table is put whole by each write; the rest of the bucket is not so much that its history would cost anything.
     assert rules["old-versions-of-tables"]["Prefix"] == "tables/"
     tables = rules["old-versions-of-tables"]["NoncurrentVersionExpiration"]
-    assert tables == {"NoncurrentDays": {"Ref": "TableVersionDays"}, "NewerNoncurrentVersions": 10}
+    assert tables == {"NoncurrentDays": {"Ref": "TableVersionDays"}}
     assert TEMPLATE["Parameters"]["TableVersionDays"]["Default"] <= TEMPLATE["Parameters"]["VersionDays"]["Default"]
     assert {rule["Prefix"] for rule in rules.values() if "ExpirationInDays" in rule} == {"files/", "runs/"}
 
