@@ -134,7 +134,7 @@ class Docker:
         image = self._find_image()
         try:
             self.run("run", "--rm", "--entrypoint", "/bin/sh", image, "-c", "exit 0")
-        except AssertionError as error:
+        except (AssertionError, subprocess.TimeoutExpired) as error:
             raise NoContainers(str(error)) from error
         return image
 
