@@ -17,7 +17,7 @@ from mechaway_core.names import shorten
 Meaning = Callable[[str], MechawayError]
 """What a code means: from the service's own message to an error for the user."""
 
-log = logging.getLogger("mechaway.aws")
+log = logging.getLogger("mechaway.services")
 
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized")
 SLOW_DOWN = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException", "SlowDown")
