@@ -144,7 +144,8 @@ def main() -> int:
         print(f"containers cannot be run: {why}", file=sys.stderr)
         return 1
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell, which put it into the background, has it ignore the first
+        signal.signal(number, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt), local(port) as made:
             print(f"Mechaway in containers on {made.url} (token: {TOKEN}); nothing is kept after Ctrl-C. Log: {made.log}", flush=True)
