@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from tests.journeys.server import EXAMPLES, Server, mechaway, until
 
@@ -73,6 +74,21 @@ def test_posts_whose_titles_have_no_latin_letters_do_not_overwrite_each_other(bl
     slugs = [blog.post("/webhook/blog/posts", json={"title": title}).json()["slug"] for title in ("日本", "Москва")]
     assert slugs[0] != slugs[1]
     assert [blog.get(f"/webhook/blog/posts/{slug}").json()["title"] for slug in slugs] == ["日本", "Москва"]
+
+
+def test_a_digest_counts_the_posts_once_a_day(data: Path) -> None:
+    with Server(data) as server:
+        server.save(json.loads((EXAMPLES / "blog.json").read_text()))
+        server.save(yaml.safe_load((EXAMPLES / "daily-digest.yaml").read_text()))
+        for title, body in (("One", "two words"), ("Two", "three more words")):
+            assert server.http.post("/webhook/blog/posts", json={"title": title, "body": body}).status_code == 201
+        for _ in range(2):
+            record = server.record("daily-digest", node="clock")
+            assert record["status"] == "succeeded"
+        [row] = server.http.get("/api/tables/digests/rows").json()["rows"]
+        assert (row["posts"], row["words"]) == (2, 5)
+        [shown] = server.http.get("/api/schedules").json()["schedules"]
+        assert shown["sentence"] == "at 08:30 on Monday to Friday, Europe/Berlin"
 
 
 def test_a_folder_that_is_watched_brings_its_workflows_along(data: Path) -> None:
