@@ -31,6 +31,7 @@ from mechaway_core.sqlite import TableInfo, TablePage, check_name
 from mechaway_core.storage import Entry, Workflows, summary
 from mechaway_core.timetable import Changed, Timetable
 from mechaway_core.vault import SecretInfo, Vault
+from mechaway_core.watchdog import Watchdog
 from mechaway_core.workflow import Plan, Step
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class App:
         self.fires = Fires(store)
         self._invoke = invoke
         self.agenda = Agenda(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
+        self.watchdog = Watchdog(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)

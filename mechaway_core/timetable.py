@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechaway_core.errors import Invalid, MechawayError, NotFound
 from mechaway_core.ports import Schedule, Schedules
-from mechaway_core.storage import Workflows
+from mechaway_core.storage import Entry, Workflows
 
 if TYPE_CHECKING:
     from mechaway_core.timing import Timing
@@ -138,10 +138,13 @@ class Timetable:
 
     def documents(self, project: str, after: str = "") -> Iterator[Mapping[str, Any]]:
         """The current documents of a project behind the id `after`, in the order of their ids; none when it is gone."""
+        return (entry.document for entry in self.entries(project, after))
+
+    def entries(self, project: str, after: str = "") -> Iterator[Entry]:
+        """The same with what is known about them."""
         with contextlib.suppress(NotFound):
             while entries := self._workflows.find(project, after):
-                for entry in entries:
-                    yield entry.document
+                yield from entries
                 after = str(entries[-1].document["id"])
 
     def settle(self, project: str, workflow_id: str) -> Change:

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("web",),
     ("app",),
     ("transfer",),
-    ("agenda",),
+    ("agenda", "watchdog"),
     ("timetable",),
     ("triggers",),
     ("multipart",),

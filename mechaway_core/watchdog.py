@@ -1,0 +1,97 @@
+"""Notices due times for which no run began, where nobody keeps the time of all schedules in one place.
+
+In AWS each schedule is a rule of its own: one that was disabled, or whose event got lost, would be missed by nobody. So now and then
+somebody looks from here: what was due since the last look, long enough ago, and has no claim, was missed. That is logged as an error and
+counted, and `catch_up` says what else becomes of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from mechaway_core.errors import MechawayError
+from mechaway_core.fires import Fires
+from mechaway_core.handover import Handover, Taken
+from mechaway_core.ports import Clock, Schedule
+from mechaway_core.record import iso
+from mechaway_core.storage import Entry
+from mechaway_core.timetable import Timetable, timings_of
+from mechaway_core.triggers import scheduled
+
+if TYPE_CHECKING:
+    from mechaway_core.timing import Timing
+
+SLACK = 300.0  # seconds beyond the grace that an event may take to get here
+BACK = 86_400.0  # seconds that are looked back at most
+MOST = 100  # due times of a schedule in one look
+
+Start = Callable[[str, str, str, list[Any]], None]
+"""Starts a run of a project's workflow at a node with these items, and does not wait for it."""
+
+log = logging.getLogger("mechaway.watchdog")
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Due times of a schedule for which no run began, oldest first, and how many of them are caught up now."""
+
+    project: str
+    schedule: Schedule
+    due: tuple[int, ...]
+    caught_up: int
+
+
+class Watchdog:
+    """Looks at the schedules of all projects."""
+
+    def __init__(self, timetable: Timetable, fires: Fires, handover: Handover, clock: Clock, start: Start) -> None:
+        self._timetable = timetable
+        self._fires = fires
+        self._handover = handover
+        self._clock = clock
+        self._start = start
+
+    def look(self, project: str) -> list[Missed]:
+        """What was missed in a project since the last look. Raises `MechawayError`; what was found by then is noted."""
+        return [missed for entry in self._timetable.entries(project) for missed in self._look_at(project, entry)]
+
+    def _look_at(self, project: str, entry: Entry) -> Iterator[Missed]:
+        now = self._clock.now()
+        saved = datetime.fromisoformat(entry.updated_at).timestamp()
+        for (workflow_id, node_id), timing in timings_of(entry.document).items():
+            schedule = Schedule(workflow_id, node_id, timing.cron.expression.text, timing.cron.zone.name)
+            looked = max(self._fires.get(project, workflow_id, node_id).due, saved, now - BACK)
+            end = now - timing.grace - timing.jitter - SLACK
+            due = tuple(one for one in islice(timing.between(looked + 1e-3, end), MOST) if not self._is_claimed(project, schedule, one))
+            if due:
+                yield self._missed(project, schedule, timing, due)
+
+    def _is_claimed(self, project: str, schedule: Schedule, due: int) -> bool:
+        return self._handover.is_claimed(project, due, schedule.claimed)
+
+    def _missed(self, project: str, schedule: Schedule, timing: Timing, due: tuple[int, ...]) -> Missed:
+        log.error(
+            'the schedule "%s" (%s) of node %s of workflow %s in project %s was due %d times, up to %s, and nobody started a run',
+            schedule.expression, schedule.timezone, schedule.node_id, schedule.workflow_id, project, len(due), iso(due[-1]),
+        )  # fmt: skip
+        again = {"skip": (), "last": due[-1:], "all": due}[timing.catch_up]
+        caught_up = sum(self._catch_up(project, schedule, one) for one in again)
+        self._fires.missed(project, schedule.workflow_id, schedule.node_id, due[-1], len(due) - caught_up)
+        return Missed(project, schedule, due, caught_up)
+
+    def _catch_up(self, project: str, schedule: Schedule, due: int) -> bool:
+        claim = self._handover.claim(project, due, schedule.claimed, "watchdog")
+        if isinstance(claim, Taken):
+            return False
+        item = scheduled(project, schedule.workflow_id, due, self._clock.now())
+        try:
+            self._start(project, schedule.workflow_id, schedule.node_id, [item])
+        except MechawayError:
+            self._handover.release(claim)
+            raise
+        return True

@@ -1,0 +1,109 @@
+"""Due times for which no run began are noticed, counted, and caught up by the rule."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from mechaway_core.app import App
+from mechaway_core.clock import SystemClock
+from mechaway_core.errors import Unavailable
+from mechaway_core.handover import Claim
+from mechaway_core.record import iso
+from mechaway_core.watchdog import SLACK, Watchdog
+from tests.clockwork import clockwork
+
+HOUR = 3600.0
+
+
+class Later(SystemClock):
+    """A clock that is ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Later:
+    return Later()
+
+
+@pytest.fixture
+def started() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def watchdog(app: App, clock: Later, started: list[str]) -> Watchdog:
+    def start(_project: str, _workflow: str, _node: str, items: list[Any]) -> None:
+        started.append(items[0]["scheduled_for"])
+
+    return Watchdog(app.timetable, app.fires, app.handover, clock, start)
+
+
+def hourly(**params: Any) -> dict[str, Any]:
+    document = clockwork("wf", ("tick", "0 * * * *"))
+    document["nodes"][0]["params"].update(params)
+    return document
+
+
+def hours_after(moment: float, count: int) -> list[str]:
+    first = moment // HOUR * HOUR + HOUR
+    return [iso(first + number * HOUR) for number in range(count)]
+
+
+@pytest.mark.parametrize(("catch_up", "again"), [("skip", slice(0, 0)), ("last", slice(-1, None)), ("all", slice(0, None))])
+def test_what_nobody_started_is_told_once_and_caught_up_by_the_rule(
+    app: App, clock: Later, watchdog: Watchdog, started: list[str], caplog: pytest.LogCaptureFixture, catch_up: str, again: slice
+) -> None:
+    app.create("default", hourly(catch_up=catch_up))
+    saved = clock.now()
+    assert watchdog.look("default") == []
+    clock.ahead = saved // HOUR * HOUR + 3 * HOUR + 60 + SLACK + 1 - saved
+    due = hours_after(saved, 3)
+    with caplog.at_level(logging.ERROR):
+        [missed] = watchdog.look("default")
+    assert [iso(one) for one in missed.due] == due
+    assert started == due[again]
+    assert missed.caught_up == len(started)
+    assert app.fires.get("default", "wf", "tick").missed == 3 - len(started)
+    assert "nobody started a run" in caplog.text
+    assert watchdog.look("default") == []
+    assert started == due[again]
+
+
+def test_what_was_begun_or_is_only_late_is_not_missed(app: App, clock: Later, watchdog: Watchdog) -> None:
+    app.create("default", hourly())
+    saved = clock.now()
+    first = saved // HOUR * HOUR + HOUR
+    clock.ahead = first + 60 + SLACK - 5 - saved
+    assert watchdog.look("default") == []
+    claim = app.handover.claim("default", first, ("schedule", "wf", "tick"), "who keeps time")
+    assert isinstance(claim, Claim)
+    clock.ahead += 60
+    assert watchdog.look("default") == []
+
+
+def test_a_schedule_is_not_missed_before_it_was_saved(app: App, clock: Later, watchdog: Watchdog) -> None:
+    app.create("default", hourly())
+    clock.ahead = SLACK + 61
+    assert len(watchdog.look("default")) <= 1  # the hour may have turned since
+
+
+def test_a_run_that_cannot_be_started_is_left_to_the_next_look(app: App, clock: Later, watchdog: Watchdog, started: list[str]) -> None:
+    def start(*_: Any) -> None:
+        raise Unavailable("told to fail")
+
+    app.create("default", hourly(catch_up="all"))
+    saved = clock.now()
+    clock.ahead = 2 * HOUR + SLACK
+    with pytest.raises(Unavailable):
+        Watchdog(app.timetable, app.fires, app.handover, clock, start).look("default")
+    assert app.fires.get("default", "wf", "tick").missed == 0
+    [missed] = watchdog.look("default")
+    assert started == hours_after(saved, len(missed.due))
