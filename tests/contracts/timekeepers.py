@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mechaway_core.aws.cron import eventbridge
 from mechaway_core.aws.schedules import Place, RuleSchedules, SchedulerSchedules
+from mechaway_core.cron import cron
 from mechaway_core.ports import Schedule, Schedules
 from tests.account import QUEUE, ROLE, RUNNER, Account, unique
 
@@ -19,7 +19,7 @@ class MemorySchedules:
 
     def put(self, project: str, schedule: Schedule) -> None:
         """See `Schedules.put`."""
-        eventbridge(schedule.expression)
+        cron(schedule.expression, schedule.timezone)
         self.held[project, schedule.workflow_id, schedule.node_id] = schedule
 
     def delete(self, project: str, workflow_id: str, node_id: str | None = None) -> int:
