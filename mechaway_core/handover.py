@@ -1,6 +1,6 @@
 """What events leave in the store: who has taken them on, and what they bring when that is too large to travel with them.
 
-    claims/{minute}/{sha256 of what is claimed}    {"holder"}
+    claims/{minute}/{sha256 of the moment and what is claimed}    {"holder"}
     parcels/{minute}/{id}                          items as JSON
 
 Whatever delivers events promises "at least once"; a claim makes it once. The first to make the document, which only one can, in whatever
@@ -51,7 +51,7 @@ class Handover:
 
     def claim(self, project: str, moment: float, what: Sequence[str], holder: str) -> Claim | Taken:
         """The claim on what happens at a moment, in seconds since 1970, unless somebody has it already."""
-        key = f"{_CLAIMS}{_minute(moment)}/{hashlib.sha256(chr(0).join(what).encode()).hexdigest()}"
+        key = _claim(moment, what)
         try:
             return Claim(project, key, self._store.put(project, key, orjson.dumps({"holder": holder}), ABSENT))
         except Conflict:
@@ -93,6 +93,11 @@ class Handover:
             for key in keys:
                 count += self._store.delete(project, key)
         return count
+
+
+def _claim(moment: float, what: Sequence[str]) -> str:
+    said = chr(0).join((repr(float(moment)), *what))
+    return f"{_CLAIMS}{_minute(moment)}/{hashlib.sha256(said.encode()).hexdigest()}"
 
 
 def _minute(moment: float) -> str:

@@ -190,7 +190,7 @@ class _Minute:
     def _run(self, due: int, waited: bool, *, settle: bool) -> dict[str, Any]:
         if waited and not self._is_still_due(due):
             return {"status": "not due"}
-        what = (self.project, due, ("schedule", self.schedule.workflow_id, self.schedule.node_id, str(due)))
+        what = (self.project, due, ("schedule", self.schedule.workflow_id, self.schedule.node_id))
         try:
             return _once(self.app, self.event, what, self.attempt, lambda: self._start(due), settle=settle)
         except NotFound:  # it was deleted since we looked
