@@ -15,7 +15,7 @@ changes with the time zone data, and reconciling puts it in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -150,36 +150,32 @@ class _Times:
 # -- days
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A day that may be meant: `year` is -1 for the year before the one that is named, and 1 for the one after."""
+class _Places:
+    """The days in UTC that may be meant; years are -1 for the year before the one that is named, and 1 for the one after."""
 
-    year: int
-    month: int
-    day: int
+    def __init__(self, times: _Times, possible: Callable[[int], set[int]]) -> None:
+        """`possible` are the days that are meant at the place itself, in a month of so many days."""
+        self.days: set[int] = set()
+        self.months: set[int] = set()
+        self.years: set[int] = set()
+        there = {length: possible(length) for length in range(28, 32)}
+        for shift, months in times.days.items():
+            for length, days in there.items():
+                moved = {day + shift for day in days}
+                within = moved.intersection(range(1, length + 1))
+                for month in months:
+                    if length in _LENGTHS[month - 1]:
+                        self._add(month, 0, within)
+                        self._add(month, 1, {1} if length + 1 in moved else ())
+                        self._add(month, -1, _LENGTHS[month - 2] if 0 in moved else ())
 
-
-def _places(times: _Times, possible: Callable[[int], set[int]]) -> set[_Place]:
-    """The days in UTC, where a month of so many days names these ones at the place itself."""
-    return {
-        place
-        for shift, months in times.days.items()
-        for month in months
-        for length in _LENGTHS[month - 1]
-        for day in possible(length)
-        for place in _moved(month, length, day + shift)
-    }
-
-
-def _moved(month: int, length: int, day: int) -> Iterator[_Place]:
-    if day > length:
-        yield _Place(1 if month == 12 else 0, month % 12 + 1, 1)
-    elif day < 1:
-        before = (month - 2) % 12 + 1
-        for last in _LENGTHS[before - 1]:
-            yield _Place(-1 if month == 1 else 0, before, last)
-    else:
-        yield _Place(0, month, day)
+    def _add(self, month: int, after: int, days: Collection[int]) -> None:
+        """Add days of the month that is so many after this one."""
+        if days:
+            year, month = divmod(month - 1 + after, 12)
+            self.years.add(year)
+            self.months.add(month + 1)
+            self.days.update(days)
 
 
 def _by_days(expression: Expression, times: _Times) -> _Said:
@@ -191,9 +187,9 @@ def _by_days(expression: Expression, times: _Times) -> _Said:
         found = {day for day in days if day <= length} | {length - back for back in special.before_last if back < length}
         return found.union(*(_near(day, length) for day in special.nearest))
 
-    places = _places(times, possible)
+    places = _Places(times, possible)
     exact = None if days is None else _exact_day(days, special, times)
-    return _Said.of(expression, times, places, exact if exact is not None else {place.day for place in places}, "?")
+    return _Said.of(expression, times, places, exact if exact is not None else places.days, "?")
 
 
 def _near(day: int, length: int) -> set[int]:
@@ -227,11 +223,12 @@ def _by_weekdays(expression: Expression, times: _Times) -> _Said:
             return set(range(1, length + 1))
         return {day for _, which in special.nth for day in _nth(which, length)}
 
-    numbers = {(day + shift) % 7 + 1 for day in (*weekdays, *(day for day, _ in special.nth)) for shift in times.days}
     if times.only == 0 and not weekdays and len(special.nth) == 1:
         [(day, which)] = special.nth
-        return _Said.of(expression, times, _places(times, possible), "?", f"{day + 1}L" if which < 0 else f"{day + 1}#{which}")
-    return _Said.of(expression, times, _places(times, possible), "?", numbers)
+        said: set[int] | str = f"{day + 1}L" if which < 0 else f"{day + 1}#{which}"
+    else:
+        said = {(day + shift) % 7 + 1 for day in (*weekdays, *(day for day, _ in special.nth)) for shift in times.days}
+    return _Said.of(expression, times, _Places(times, possible), "?", said)
 
 
 def _nth(which: int, length: int) -> range:
@@ -253,14 +250,14 @@ class _Said:
     years: set[int]
 
     @classmethod
-    def of(cls, expression: Expression, times: _Times, places: set[_Place], days: set[int] | str, weekdays: set[int] | str) -> _Said:
+    def of(cls, expression: Expression, times: _Times, places: _Places, days: set[int] | str, weekdays: set[int] | str) -> _Said:
         """With the months and years of these days; seven days of the week are all days."""
         if isinstance(weekdays, set) and len(weekdays) == 7:
             days, weekdays = set(range(1, 32)), "?"
-        years = {year + shift for year in expression.years for shift in {place.year for place in places}} & _YEARS
+        years = {year + shift for year in expression.years for shift in places.years} & _YEARS
         if len(expression.years) == len(_YEARS) or not years:
             years = set(expression.years)
-        return cls(times.minutes, times.hours, days, {place.month for place in places}, weekdays, years)
+        return cls(times.minutes, times.hours, days, places.months, weekdays, years)
 
     @property
     def every_day(self) -> bool:

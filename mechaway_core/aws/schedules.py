@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mechaway_core.aws.calls import Meaning, calling
-from mechaway_core.aws.cron import eventbridge, scheduler
 from mechaway_core.errors import Invalid, MechawayError, Unavailable
 from mechaway_core.names import shorten
 from mechaway_core.ports import Schedule
@@ -160,6 +159,8 @@ class RuleSchedules(_Schedules):
         self._client = client
 
     def _said(self, schedule: Schedule) -> tuple[Said, ...]:
+        from mechaway_core.aws.cron import eventbridge  # only where a schedule is made or looked at: a webhook needs no zones
+
         return tuple((said, "UTC") for said in eventbridge(schedule.expression, schedule.timezone))
 
     def _put(self, name: str, project: str, schedule: Schedule, said: Said) -> None:
@@ -222,6 +223,8 @@ class SchedulerSchedules(_Schedules):
             raise Invalid("EventBridge Scheduler needs a role to call the runner with; put its ARN into MECHAWAY_SCHEDULER_ROLE")
 
     def _said(self, schedule: Schedule) -> tuple[Said, ...]:
+        from mechaway_core.aws.cron import scheduler  # as above
+
         return scheduler(schedule.expression, schedule.timezone)
 
     def _put(self, name: str, project: str, schedule: Schedule, said: Said) -> None:
