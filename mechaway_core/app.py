@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,8 +13,10 @@ from mechaway_core.access import AdminToken, Door
 from mechaway_core.access.deliveries import WINDOW, Claim
 from mechaway_core.access.keys import ProjectKey
 from mechaway_core.access.webhook import Lock
+from mechaway_core.agenda import Agenda
 from mechaway_core.engine import Engine, World
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem, Unavailable
+from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.node import Items, Node
@@ -27,7 +29,7 @@ from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
 from mechaway_core.storage import Entry, Workflows, summary
-from mechaway_core.timetable import Timetable
+from mechaway_core.timetable import Changed, Timetable
 from mechaway_core.vault import SecretInfo, Vault
 from mechaway_core.workflow import Plan, Step
 
@@ -74,6 +76,7 @@ class App:
         clock: Clock,
         sandbox: Sandbox,
         schedules: Schedules | None = None,
+        changed: Changed = lambda _project, _workflow_id: None,
         invoke: Invoke | None = None,
         admin: AdminToken | None = None,
     ) -> None:
@@ -86,8 +89,10 @@ class App:
         self._store = store
         self._tables = tables
         self._workflows = Workflows(store, clock)
-        self.timetable = Timetable(schedules, self._workflows)
+        self.timetable = Timetable(schedules, self._workflows, changed)
+        self.fires = Fires(store)
         self._invoke = invoke
+        self.agenda = Agenda(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
@@ -147,6 +152,7 @@ class App:
         """Delete a workflow with its history. Runs that go on are not touched. Raises `NotFound`, `Stale`."""
         self._workflows.delete(project, workflow_id, if_match)
         self.timetable.deleted(project, workflow_id)
+        self.fires.forget(project, workflow_id)
         self.door.deliveries.forget(project, workflow_id)
 
     def versions(self, project: str, workflow_id: str, before: int | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:
@@ -215,14 +221,22 @@ class App:
             raise Unavailable("this server cannot start runs that nobody waits for")
         self._invoke.start(project, workflow_id, step.id, given)
 
-    def start_scheduled(self, project: str, schedule: Schedule, due: float, timeout: float | None = None) -> Run:
-        """Run a workflow because its schedule was due, at `due` in seconds since 1970. Raises `NotFound` when it is gone."""
+    def start_scheduled(
+        self, project: str, schedule: Schedule, due: float, timeout: float | None = None, begun: Callable[[Run], None] | None = None
+    ) -> Run:
+        """Run a workflow because its schedule was due, at `due` in seconds since 1970. Raises `NotFound` when it is gone.
+
+        `begun` is told of the run before its first node.
+        """
         plan = self._registry.get(project, schedule.workflow_id)
         place = plan.index.get(schedule.node_id)
         if place is None or not plan.active or not plan.steps[place].node.trigger:
             raise NotFound(f'workflow "{schedule.workflow_id}" starts nothing at "{schedule.node_id}"')
         items = [triggers.scheduled(project, schedule.workflow_id, due, self.clock.now())]
-        return self._start(plan, plan.steps[place], items, project, "cron", timeout)
+        run = self._engine.prepare(plan, plan.steps[place], project, "cron")
+        if begun is not None:
+            begun(run)
+        return self._go(plan, run, items, timeout)
 
     def try_out(self, project: str, plan: Plan, call: triggers.Call | None, node_id: str | None = None, items: Any = None) -> Run:
         """Run a plan that is not saved, by a webhook call or by hand."""
@@ -272,8 +286,8 @@ class App:
             self._forget_files(run)
             raise
 
-    def _start(self, plan: Plan, step: Step, items: Any, project: str, kind: str = "manual", timeout: float | None = None) -> Run:
-        return self._go(plan, self._engine.prepare(plan, step, project, kind), items, timeout)
+    def _start(self, plan: Plan, step: Step, items: Any, project: str, *, timeout: float | None = None) -> Run:
+        return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, timeout)
 
     def _patience(self, until: float | None) -> float | None:
         """Seconds that whoever stands in front of webhooks waits: by the settings, or less where it is known for this call."""
@@ -292,12 +306,24 @@ class App:
             del self._running[run.info.id]
             self._files.release(run.info.project, run.info.id)
 
+    @property
+    def going(self) -> int:
+        """How many runs go on in this process."""
+        return len(self._running)
+
     def cancel_all(self) -> int:
         """Ask every run of this process to stop before its next node; how many there were."""
         runs = list(self._running.values())
         for run in runs:
             run.cancel()
         return len(runs)
+
+    # -- schedules
+
+    def schedules(self, project: str, after: str = "", limit: int = 100) -> tuple[list[dict[str, Any]], str | None]:
+        """What schedules did and will do: see `Agenda.find`. Raises `NotFound`."""
+        self._need(project)
+        return self.agenda.find(project, after, limit)
 
     # -- files
 

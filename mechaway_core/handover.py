@@ -58,6 +58,10 @@ class Handover:
             found = self._store.get(project, key)
             return Taken(str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else "")
 
+    def is_claimed(self, project: str, moment: float, what: Sequence[str]) -> bool:
+        """Whether somebody has what happens at a moment, as far as claims are kept."""
+        return isinstance(self._store.get(project, _claim(moment, what)), Stored)
+
     def release(self, claim: Claim) -> None:
         """Give a claim back: nothing was done under it."""
         self._store.delete(claim.project, claim.key, claim.version)

@@ -8,7 +8,7 @@ world refuses for now (a full disk, a lock, a network) is `Unavailable`, and the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
@@ -236,12 +236,21 @@ class Projects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a trigger node starts its workflow: a cron expression in a time zone."""
+    """When a trigger node starts its workflow: a cron expression in a time zone.
+
+    `since` is when it was made so, in seconds since 1970, where the keeper of time knows.
+    """
 
     workflow_id: str
     node_id: str
     expression: str
     timezone: str = "UTC"
+    since: float = field(default=0.0, compare=False)
+
+    @property
+    def claimed(self) -> tuple[str, str, str]:
+        """What is claimed at a due time, so that it starts one run."""
+        return ("schedule", self.workflow_id, self.node_id)
 
 
 class Schedules(Protocol):

@@ -84,6 +84,7 @@ class Settings:
     max_waiting: int = setting("Runs that may wait in line in one process; more are answered 503.", 1000, least=0, most=1_000_000)
     max_branches: int = setting("Threads of one process that help with branches that can run side by side.", 8, least=0, most=256)
     max_items: int = setting("Items that may come to one node at once.", 100_000, least=1, most=100_000_000)
+    max_fires_per_minute: int = setting("Runs that one schedule may start within a minute.", 60, least=1, most=60)
     record_items: int = setting("Items of each input and output that the record of a run shows.", 100, least=0, most=1_000_000)
 
     lua_memory_mb: int = setting("Memory of one Lua execution, in MB, when the node does not say (memory_mb).", 16, least=1, most=4096)

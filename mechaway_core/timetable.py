@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mechaway_core.errors import MechawayError, NotFound
+from mechaway_core.errors import Invalid, MechawayError, NotFound
 from mechaway_core.ports import Schedule, Schedules
 from mechaway_core.storage import Workflows
+
+if TYPE_CHECKING:
+    from mechaway_core.timing import Timing
 
 TRIGGER = "CronTrigger"  # the node type that asks for a schedule
 
 _ROUNDS = 3  # of settling a workflow that is being saved at the same time
+
+Changed = Callable[[str, str], None]
+"""Is told a project and a workflow, or "" for all workflows of the project."""
 
 log = logging.getLogger("mechaway.timetable")
 
@@ -44,8 +50,21 @@ def schedules_of(document: Mapping[str, Any]) -> list[Schedule]:
     return [
         Schedule(document["id"], node["id"], node["params"]["schedule"], node["params"].get("timezone", "UTC"))
         for node in document["nodes"]
-        if node["node_type"] == TRIGGER and not node.get("disabled", False)
+        if node["node_type"] == TRIGGER and not node.get("disabled", False) and node["params"].get("enabled", True)
     ]
+
+
+def timings_of(document: Mapping[str, Any]) -> dict[tuple[str, str], Timing]:
+    """When each trigger of a canonical document is due, by (workflow, node). One that this server cannot read is left out."""
+    from mechaway_core.nodes.cron_trigger import CronTrigger  # with all that knows of zones: only where somebody asks for times
+
+    timings = {}
+    wanted = {schedule.node_id for schedule in schedules_of(document)}
+    for node in document["nodes"]:
+        if node["id"] in wanted:
+            with contextlib.suppress(Invalid, TypeError):
+                timings[document["id"], node["id"]] = CronTrigger(**node["params"]).timing
+    return timings
 
 
 def compare(wanted: Sequence[Schedule], actual: Sequence[Schedule]) -> Change:
@@ -62,13 +81,25 @@ def compare(wanted: Sequence[Schedule], actual: Sequence[Schedule]) -> Change:
 class Timetable:
     """The schedules of all projects. Without a keeper of time it keeps none."""
 
-    def __init__(self, schedules: Schedules | None, workflows: Workflows) -> None:
+    def __init__(self, schedules: Schedules | None, workflows: Workflows, changed: Changed = lambda _project, _workflow_id: None) -> None:
+        """`changed` is told of each workflow whose schedules may be others now."""
         self._schedules = schedules
         self._workflows = workflows
+        self._changed = changed
 
     def find(self, project: str, workflow_id: str, node_id: str) -> Schedule | None:
         """What the current document says about the schedule of a node; None when it asks for none."""
         return next((one for one in self._wanted(project, workflow_id) if one.node_id == node_id), None)
+
+    def find_timed(self, project: str, workflow_id: str, node_id: str) -> tuple[Schedule, Timing] | None:
+        """The same, and when it is due; None also when this server cannot read it."""
+        try:
+            document = self._workflows.get(project, workflow_id).document
+        except NotFound:
+            return None
+        timing = timings_of(document).get((workflow_id, node_id))
+        schedule = next((one for one in schedules_of(document) if one.node_id == node_id), None)
+        return None if schedule is None or timing is None else (schedule, timing)
 
     @contextmanager
     def saving(self, project: str, document: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[None]:
@@ -86,11 +117,13 @@ class Timetable:
             yield
         finally:  # refused or saved: what is stored now says what there must be, and somebody may have settled it meanwhile
             self._settle_or_log(project, document["id"])
+            self._changed(project, document["id"])
 
     def deleted(self, project: str, workflow_id: str) -> None:
         """Take away the schedules of a workflow that is gone."""
         if self._schedules is not None:
             self._settle_or_log(project, workflow_id)
+            self._changed(project, workflow_id)
 
     def project_deleted(self, project: str) -> None:
         """Take away all schedules of a project that is gone."""
@@ -98,6 +131,28 @@ class Timetable:
             self.settle_project(project)
         except MechawayError as error:
             log.warning("schedules of the deleted project %s are left over and go when they are due: %s", project, error)
+        self._changed(project, "")
+
+    def kept(self, project: str, workflow_id: str | None = None) -> list[Schedule]:
+        """The schedules that are kept for a project or a workflow."""
+        return [] if self._schedules is None else self._schedules.list(project, workflow_id)
+
+    def timings(self, project: str, workflow_id: str | None = None) -> dict[tuple[str, str], Timing]:
+        """When the triggers of a workflow, or of all workflows of a project, are due, by (workflow, node). Raises `NotFound`."""
+        if workflow_id:
+            return timings_of(self._workflows.get(project, workflow_id).document)
+        timings: dict[tuple[str, str], Timing] = {}
+        for document in self.documents(project):
+            timings.update(timings_of(document))
+        return timings
+
+    def documents(self, project: str, after: str = "") -> Iterator[Mapping[str, Any]]:
+        """The current documents of a project behind the id `after`, in the order of their ids; none when it is gone."""
+        with contextlib.suppress(NotFound):
+            while entries := self._workflows.find(project, after):
+                for entry in entries:
+                    yield entry.document
+                after = str(entries[-1].document["id"])
 
     def settle(self, project: str, workflow_id: str) -> Change:
         """Make the schedules of a workflow what its document says; what there was to do."""
@@ -119,6 +174,8 @@ class Timetable:
         if act:
             for workflow_id in sorted({one.workflow_id for one in (*change.make, *change.change, *change.delete)}):
                 self.settle(project, workflow_id)
+            if change:
+                self._changed(project, "")
         return change
 
     def projects(self) -> set[str]:
@@ -151,11 +208,4 @@ class Timetable:
             return []
 
     def _all_wanted(self, project: str) -> list[Schedule]:
-        wanted: list[Schedule] = []
-        after = ""
-        with contextlib.suppress(NotFound):  # the project is gone, and what it wanted with it
-            while entries := self._workflows.find(project, after):
-                for entry in entries:
-                    wanted += schedules_of(entry.document)
-                after = str(entries[-1].document["id"])
-        return wanted
+        return [schedule for document in self.documents(project) for schedule in schedules_of(document)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.measures import aws, before, commits, costs, first_node, graphs, many, outside, parts, poc, sandbox, saving, start
+from bench.measures import aws, before, commits, costs, first_node, graphs, many, outside, parts, poc, sandbox, saving, schedules, start
 from bench.report import Row
 from bench.setup import Bench
 
@@ -27,6 +27,7 @@ MEASURES: dict[str, Measure] = {
     "start": Measure("Start and memory", start.measure),
     "sandbox": Measure("The sandbox", sandbox.measure),
     "commits": Measure("Shared commits", commits.measure),
+    "schedules": Measure("Ten thousand schedules", schedules.measure),
     "outside": Measure("Calls to the outside, and who calls", outside.measure),
     "aws": Measure("In a Lambda function", aws.measure),
     "costs": Measure("What a million runs cost in AWS", costs.measure),

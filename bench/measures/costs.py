@@ -17,12 +17,10 @@ from bench.setup import Bench, poc
 from mechaway_core import aws
 from mechaway_core.app import App
 from mechaway_core.aws.runner import dispatch
-from mechaway_core.nodes import catalogue
 from mechaway_core.settings import Settings
 from mechaway_core.storage import Workflows
 from mechaway_core.workflow.check import check
 from tests import s3_server
-from tests.cron_trigger import CronTrigger
 from tests.lambda_events import Context, call
 from tests.web_server import WebServer
 
@@ -64,7 +62,6 @@ def shapes(outside: str) -> list[Shape]:
 
 def measure(bench: Bench) -> Iterator[Row]:
     """Calls of S3 for each run, and what a million runs cost; what nobody calls costs, too."""
-    catalogue().setdefault("CronTrigger", CronTrigger)
     with WebServer() as outside:
         for shape in shapes(outside.url):
             puts, gets = count(bench, shape)

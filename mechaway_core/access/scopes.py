@@ -19,6 +19,8 @@ TABLE: tuple[tuple[str, str, Scope], ...] = (
     ("GET", "workflows/*/versions/*", "read"),
     ("POST", "workflows/*/versions/*/restore", "write"),
     ("POST", "workflows/*/run", "run"),
+    ("POST", "workflows/*/backfill", "run"),
+    ("GET", "schedules", "read"),
     ("POST", "validate", "write"),
     ("GET", "node-types", "read"),
     ("GET", "tables", "read"),

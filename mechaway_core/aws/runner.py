@@ -26,7 +26,6 @@ from uuid import uuid4
 from mechaway_core.app import App
 from mechaway_core.aws import invoke, schedules
 from mechaway_core.aws.reconcile import reconcile
-from mechaway_core.cron import cron
 from mechaway_core.errors import Conflict, Malformed, MechawayError, NotFound, Unavailable
 from mechaway_core.handover import Claim, Taken
 from mechaway_core.names import shorten
@@ -88,15 +87,15 @@ def _scheduled(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str
     project, workflow_id, node_id = _text(event, "project"), _text(event, "workflow"), _text(event, "node")
     minute = _minute(_text(event, "scheduled_for"))
     asked = Schedule(workflow_id, node_id, _text(event, "expression"), _text(event, "timezone"))
-    wanted = app.timetable.find(project, workflow_id, node_id)
-    due = () if wanted is None else tuple(cron(wanted.expression, wanted.timezone).between(minute, minute + _MINUTE))
-    if wanted != asked:
+    wanted = app.timetable.find_timed(project, workflow_id, node_id)
+    due = () if wanted is None else tuple(wanted[1].between(minute, minute + _MINUTE))
+    if wanted is None or wanted[0] != asked:
         told = _nothing_to_do(app, project, asked)
         if wanted is None or not due:
             return told
     elif not due:
         return {"status": "not due"}
-    return _Minute(app, event, attempt, project, wanted).begin(due)
+    return _Minute(app, event, attempt, project, wanted[0]).begin(due)
 
 
 def _nothing_to_do(app: App, project: str, asked: Schedule) -> dict[str, Any]:
@@ -190,7 +189,7 @@ class _Minute:
     def _run(self, due: int, waited: bool, *, settle: bool) -> dict[str, Any]:
         if waited and not self._is_still_due(due):
             return {"status": "not due"}
-        what = (self.project, due, ("schedule", self.schedule.workflow_id, self.schedule.node_id))
+        what = (self.project, due, self.schedule.claimed)
         try:
             return _once(self.app, self.event, what, self.attempt, lambda: self._start(due), settle=settle)
         except NotFound:  # it was deleted since we looked
@@ -200,8 +199,8 @@ class _Minute:
         return self.app.start_scheduled(self.project, self.schedule, due, self.attempt.timeout)
 
     def _is_still_due(self, due: int) -> bool:
-        now = self.app.timetable.find(self.project, self.schedule.workflow_id, self.schedule.node_id)
-        return now is not None and cron(now.expression, now.timezone).fires_at(due)
+        now = self.app.timetable.find_timed(self.project, self.schedule.workflow_id, self.schedule.node_id)
+        return now is not None and due in now[1].between(due, due + 1)
 
 
 # -- one run for each event

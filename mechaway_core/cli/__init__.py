@@ -1,4 +1,4 @@
-"""The command line: `mechaway dev | run | check | secret | key | export | import | reconcile | settings`.
+"""The command line: `mechaway dev | run | check | cron | secret | key | export | import | reconcile | settings`.
 
 Texts here teach; `--json` is for programs.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechaway_core import __version__
 from mechaway_core.access.scopes import SCOPES
-from mechaway_core.cli import moving
+from mechaway_core.cli import cron, moving, schedules
 from mechaway_core.cli.edge import only_here, opened
 from mechaway_core.errors import Invalid, Malformed, MechawayError
 from mechaway_core.names import shorten
@@ -332,8 +332,8 @@ def _reconcile(arguments: argparse.Namespace) -> int:
 
 def _print_changes(projects: dict[str, Any]) -> None:
     for project, change in projects.items():
-        for verb, schedules in change.items():
-            for one in schedules:
+        for verb, found in change.items():
+            for one in found:
                 print(f"{verb:<6}  {project}  {one['workflow']}  {one['node']}  {one['expression']} {one['timezone']}")
     if not projects:
         print("every schedule is what its workflow says")
@@ -399,9 +399,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.set_defaults(command=_check)
 
+    cron.add_command(commands)
     _add_secret(commands)
     _add_key(commands)
     moving.add_commands(commands)
+    schedules.add_commands(commands)
     settle = commands.add_parser(
         "reconcile", help="put the schedules of an installation in AWS right", description=_SETTLE, formatter_class=_Raw
     )

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 
-from mechaway_core.cron.fields import DAY, HOUR, MINUTE, MONTH, SECOND, WEEKDAY, YEAR, Field
+from mechaway_core.cron.fields import DAY, HOUR, MINUTE, MONTH, SECOND, WEEKDAY, YEAR, Field, quoted
 from mechaway_core.errors import Invalid
-from mechaway_core.names import did_you_mean, shorten
+from mechaway_core.names import did_you_mean
 
 DAY_SECONDS = 86_400
 MOST_LENGTH = 512
-MOST_KNOWN = 24  # months
+MOST_KNOWN = 4  # months
 
 _EPOCH = date(YEAR.least, 1, 1).toordinal()
 _LAST = date(YEAR.most, 12, 31).toordinal() - _EPOCH
+_SPACES = "\t\r\n"
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -205,6 +207,8 @@ def read(text: str) -> Expression:
     refuse = _refuser(text)
     if len(text) > MOST_LENGTH:
         raise refuse(f"it is longer than {MOST_LENGTH} characters")
+    if strange := [character for character in text if character not in _SPACES and not " " <= character <= "~"]:
+        raise refuse(f"it holds the character U+{ord(strange[0]):04X}, which has no meaning in a schedule")
     second, minute, hour, day, month, weekday, year = fields = _fields(text, refuse)
     days, special_days = _days(day, DAY, _special_day, refuse)
     weekdays, special_weekdays = _days(weekday, WEEKDAY, _special_weekday, refuse)
@@ -213,26 +217,34 @@ def read(text: str) -> Expression:
             "a step such as */2 in one day field beside days in the other means both to some crons and either to others; "
             "for either, write the days of the step as a range, such as 1-31/2"
         )
+    if _all_of(days, DAY) or _all_of(weekdays, WEEKDAY):  # the other field adds nothing
+        days, weekdays, special_days, special_weekdays = None, None, Days(), Days()
     expression = Expression(
         text=text,
         fields=fields,
-        seconds=tuple(sorted(SECOND.values(second, refuse))),
-        minutes=tuple(sorted(MINUTE.values(minute, refuse))),
-        hours=tuple(sorted(HOUR.values(hour, refuse))),
+        seconds=_in_order(SECOND.values(second, refuse)),
+        minutes=_in_order(MINUTE.values(minute, refuse)),
+        hours=_in_order(HOUR.values(hour, refuse)),
         days=days,
-        months=tuple(sorted(MONTH.values(month, refuse))),
+        months=_in_order(MONTH.values(month, refuse)),
         weekdays=weekdays,
-        years=tuple(sorted(YEAR.values(year, refuse))),
+        years=_in_order(YEAR.values(year, refuse)),
         special_days=special_days,
         special_weekdays=special_weekdays,
     )
-    if expression.next_local(0) is None:
+    if not _names_a_day(expression):
         raise refuse("it names no day that there ever is")
     return expression
 
 
+@lru_cache(maxsize=4096)
+def _in_order(values: frozenset[int]) -> tuple[int, ...]:
+    """The values from the least on. Expressions mostly share theirs: all years alone would be 8 KB for each."""
+    return tuple(sorted(values))
+
+
 def _refuser(text: str) -> Callable[[str], Invalid]:
-    return lambda why: Invalid(f'the schedule "{shorten(text)}" cannot be read: {why}')
+    return lambda why: Invalid(f'the schedule "{quoted(text)}" cannot be read: {why}')
 
 
 def _fields(text: str, refuse: Callable[[str], Invalid]) -> tuple[str, ...]:
@@ -245,7 +257,9 @@ def _fields(text: str, refuse: Callable[[str], Invalid]) -> tuple[str, ...]:
         said = known
     fields = said.upper().split()
     if len(fields) not in (5, 6, 7):
-        raise refuse(f"it has {len(fields)} fields; it must have 5, or 6 with seconds first, or 7 with the year last")
+        raise refuse(
+            f"it has {len(fields)} field{'' if len(fields) == 1 else 's'}; it must have 5, or 6 with seconds first, or 7 with the year last"
+        )
     if len(fields) == 5:
         fields.insert(0, "0")
     if len(fields) == 6:
@@ -253,6 +267,8 @@ def _fields(text: str, refuse: Callable[[str], Invalid]) -> tuple[str, ...]:
     for place, kind in enumerate((SECOND, MINUTE, HOUR, None, MONTH, None, YEAR)):
         if kind is not None and "?" in fields[place]:
             raise refuse(f'"?" can only stand for a day; for every {kind.name} write *')
+        if "?" in fields[place] and fields[place] != "?":
+            raise refuse(f'"{quoted(fields[place], 20)}" is no day: "?" stands alone')
     return tuple(fields)
 
 
@@ -260,7 +276,7 @@ _Special = Callable[[str, Callable[[str], Invalid]], Days | None]
 
 
 def _days(text: str, kind: Field, special: _Special, refuse: Callable[[str], Invalid]) -> tuple[frozenset[int] | None, Days]:
-    """The days that a day field names by their number, None for all of them, and the others."""
+    """The days that a day field names by their number, and the others; None and no others where it leaves the choice to the other field."""
     numbered: set[int] = set()
     others = Days()
     for part in text.split(","):
@@ -269,9 +285,25 @@ def _days(text: str, kind: Field, special: _Special, refuse: Callable[[str], Inv
             numbered.update(kind.part(part, refuse))
         else:
             others = Days(others.before_last | found.before_last, others.nearest | found.nearest, others.nth | found.nth)
-    if len(numbered) == kind.most - kind.least + 1:
+    if ("*" in text or "?" in text) and _all_of(numbered, kind):
         return None, Days()
     return frozenset(numbered), others
+
+
+def _all_of(days: Set[int] | None, kind: Field) -> bool:
+    return days is not None and len(days) == kind.most - kind.least + 1
+
+
+def _names_a_day(expression: Expression) -> bool:
+    """Whether there is such a day. Years of one length that begin on one day of the week have the same days."""
+    seen: set[tuple[int, int]] = set()
+    for year in expression.years:
+        kind = (_length(year, 2), _weekday(year, 1, 1))
+        if kind not in seen:
+            seen.add(kind)
+            if any(expression.days_of(year, month) for month in expression.months):
+                return True
+    return False
 
 
 def _special_day(part: str, refuse: Callable[[str], Invalid]) -> Days | None:
@@ -292,7 +324,7 @@ def _special_weekday(part: str, refuse: Callable[[str], Invalid]) -> Days | None
         raise refuse('"L" alone is no day of the week; write FRIL for the last Friday of the month, or SAT')
     if match := _NTH_WEEKDAY.fullmatch(part):
         if match[2] not in ("1", "2", "3", "4", "5"):
-            raise refuse(f'"{shorten(part, 20)}" is no day: a month has a weekday up to 5 times')
+            raise refuse(f'"{quoted(part, 20)}" is no day: a month has a weekday up to 5 times')
         return Days(nth=frozenset({(WEEKDAY.value(match[1], refuse), int(match[2]))}))
     if part not in WEEKDAY.words and (match := _LAST_WEEKDAY.fullmatch(part)):
         return Days(nth=frozenset({(WEEKDAY.value(match[1], refuse), -1)}))

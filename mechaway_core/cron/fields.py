@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mechaway_core.errors import Invalid
-from mechaway_core.names import shorten
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")  # as unix counts them, from 0
@@ -15,6 +14,12 @@ WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")  # as unix counts t
 Refuse = Callable[[str], Invalid]
 
 _PART = re.compile(r"(\*|\?|\w+)(?:-(\w+))?(?:/(\w+))?", re.ASCII)
+
+
+def quoted(text: str, most: int = 80) -> str:
+    """A text for a message: cut when long, and what cannot be seen as its number."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +45,43 @@ class Field:
         """The values of one part of a list."""
         match = _PART.fullmatch(text)
         if match is None or (match[1] in ("*", "?") and match[2] is not None) or (match[1] == "?" and text != "?"):
-            raise refuse(f'"{shorten(text, 20)}" cannot be its {self.name}')
+            raise refuse(f'"{quoted(text, 20)}" cannot be its {self.name}')
         start, end, step = match.groups()
         stride = 1 if step is None else self._step(step, text, refuse)
         if start in ("*", "?"):
             return range(self.least, self.most + 1, stride)
-        low = self.value(start, refuse)
-        if end is not None and end == str(self.also) and low == self.least:  # 0-7 is the whole week
-            return range(low, self.most + 1, stride)
-        high = self.value(end, refuse) if end is not None else low if step is None else self.most
-        if low <= high:
-            return range(low, high + 1, stride)
-        if not self.turns:
-            raise refuse(f'"{shorten(text, 20)}" cannot be its {self.name}: the range ends before it begins')
-        whole = self.most - self.least + 1
-        return [(value - self.least) % whole + self.least for value in range(low, high + whole + 1, stride)]
+        low = self._number(start, refuse)
+        high = self._number(end, refuse) if end is not None else low if step is None else self.most
+        if low > high:
+            if not self.turns:
+                raise refuse(f'"{quoted(text, 20)}" cannot be its {self.name}: the range ends before it begins')
+            high += self._whole
+        return [(number - self.least) % self._whole + self.least for number in range(low, high + 1, stride)]
 
     def value(self, text: str, refuse: Refuse) -> int:
         """The value that a number or a name stands for."""
+        return (self._number(text, refuse) - self.least) % self._whole + self.least
+
+    @property
+    def _whole(self) -> int:
+        return self.most - self.least + 1
+
+    def _number(self, text: str, refuse: Refuse) -> int:
+        """A number as it is written, such as 7 for a Sunday, or the one that a name stands for."""
         if text in self.words:
             return self.words.index(text) + self.first
-        value = int(text) if text.isdecimal() and len(text) <= 6 else None
-        if value is not None and value == self.also:
-            return self.least
-        if value is None or not self.least <= value <= self.most:
+        most = self.most if self.also is None else self.also
+        number = int(text) if text.isdecimal() and len(text) <= 6 else None
+        if number is None or not self.least <= number <= most:
             known = f", or {self.words[0]} to {self.words[-1]}" if self.words else ""
-            most = self.most if self.also is None else self.also
-            raise refuse(f"its {self.name} must be within {self.least} and {most}{known}, not {shorten(text, 20)}")
-        return value
+            raise refuse(f"its {self.name} must be within {self.least} and {most}{known}, not {quoted(text, 20)}")
+        return number
 
     def _step(self, text: str, part: str, refuse: Refuse) -> int:
         step = int(text) if text.isdecimal() and len(text) <= 6 else 0
         if not 0 < step <= self.most - self.least:
             most = self.most - self.least
-            raise refuse(f'the step in "{shorten(part, 20)}", its {self.name}, must be within 1 and {most}')
+            raise refuse(f'the step in "{quoted(part, 20)}", its {self.name}, must be within 1 and {most}')
         return step
 
 

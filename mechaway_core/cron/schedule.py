@@ -11,25 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from mechaway_core.cron import expression as expressions
 from mechaway_core.cron.expression import Expression
+from mechaway_core.cron.fields import YEAR
 from mechaway_core.cron.zones import Stretch, Zone, zone
 
 _TURN = 2 * 86_400  # seconds: more than clocks were ever set back
+_LAST = int(datetime(YEAR.most + 1, 1, 2, tzinfo=UTC).timestamp())  # when the last year is over everywhere
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """An expression in a zone. Moments are whole seconds since 1970."""
+    """An expression in a zone. Moments are whole seconds since 1970, none of them negative."""
 
     expression: Expression
     zone: Zone
 
     def next(self, after: float) -> int | None:
         """The first moment it fires after this one; None when it never does again."""
-        moment = math.floor(after) + 1
+        if after >= _LAST:
+            return None
+        moment = math.floor(max(after, -1)) + 1
         while True:
             stretch = self.zone.stretch(moment)
             local = self.expression.next_local(self._first(stretch, moment + stretch.offset))
@@ -43,7 +48,7 @@ class Cron:
 
     def previous(self, before: float) -> int | None:
         """The last moment it fires before this one; None when it never did."""
-        moment = math.ceil(before) - 1
+        moment = math.ceil(min(max(before, 0), _LAST)) - 1
         while moment >= 0:
             stretch = self.zone.stretch(moment)
             local = self.expression.previous_local(moment + stretch.offset)
@@ -51,13 +56,15 @@ class Cron:
                 return None
             found = local - stretch.offset
             if found >= stretch.start and local >= self._first(stretch, stretch.start + stretch.offset):
-                return found
+                return found if found >= 0 else None
             moment = min(stretch.start - 1, found + _TURN) if moment - stretch.start > _TURN else stretch.start - 1
         return None
 
     def between(self, start: float, end: float) -> Iterator[int]:
         """The moments it fires from `start` up to, and without, `end`."""
-        found = self.next(math.ceil(start) - 1)
+        if start >= end:
+            return
+        found = self.next(math.ceil(max(start, 0)) - 1)
         while found is not None and found < end:
             yield found
             found = self.next(found)

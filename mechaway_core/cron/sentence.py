@@ -37,40 +37,48 @@ def _time(seconds: tuple[int, ...], minutes: tuple[int, ...], hours: tuple[int, 
             for hour, minute, second in product(hours, minutes, seconds)
         ]
         return f"at {_listed(shown)}", True
-    within = "" if every_hour else f" {_hours(hours, through=len(minutes) > 1 or len(seconds) > 1)}"
+    within = "" if every_hour else f" {_hours(hours, minutes, seconds)}"
     return f"{_within_an_hour(seconds, minutes, every_hour)}{within}", not every_hour
 
 
 def _within_an_hour(seconds: tuple[int, ...], minutes: tuple[int, ...], every_hour: bool) -> str:
-    if seconds == (0,):
-        step = _step(minutes, MINUTE)
-        if step is not None:
-            return f"every {_nth(step)}minute"
-        if minutes == (0,):
-            return "every hour" if every_hour else "on the hour"
+    step, stride = _step(minutes, MINUTE), _stride(minutes)
+    if seconds == (0,) and step is not None:
+        return f"every {_nth(step)}minute"
+    if seconds == minutes == (0,):
+        return "every hour" if every_hour else "on the hour"
+    if seconds == (0,) and stride is not None:
+        return f"{_named(minutes, 'minute')} past the hour"
+    if len(seconds) == 1 and step is None and stride is None:
         return f"at {_past(minutes, seconds)} the hour"
+    if step == 1:
+        return _seconds(seconds)
+    return f"{_seconds(seconds)} of {f'every {_nth(step)}minute' if step is not None else _named(minutes, 'minute')}"
+
+
+def _seconds(seconds: tuple[int, ...]) -> str:
     step = _step(seconds, SECOND)
-    said = f"every {_nth(step)}second" if step is not None else f"at {_listed([str(one) for one in seconds])} seconds past the minute"
-    minute_step = _step(minutes, MINUTE)
-    if minute_step == 1:
-        return said
-    if minute_step is not None:
-        return f"{said} of every {_nth(minute_step)}minute"
-    return f"{said} of {_named(minutes, 'minute')}"
+    if step is not None:
+        return f"every {_nth(step)}second"
+    if _stride(seconds) is not None:
+        return f"{_named(seconds, 'second')} past the minute"
+    return f"at {_counted(seconds, 'second')} past the minute"
 
 
 def _past(minutes: tuple[int, ...], seconds: tuple[int, ...]) -> str:
     """So many minutes, and with `seconds` of another minute's beginning the seconds, past."""
-    said = f"{_listed([str(one) for one in minutes])} {'minute' if minutes == (1,) else 'minutes'}"
-    return f"{said} past" if seconds == (0,) else f"{said} and {seconds[0]} seconds past"
+    said = _counted(minutes, "minute")
+    return f"{said} past" if seconds == (0,) else f"{said} and {_counted(seconds, 'second')} past"
 
 
-def _hours(hours: tuple[int, ...], *, through: bool) -> str:
-    """The hours, as spans of the clock where they follow one another."""
-    spans = _runs(hours)
-    if len(spans) == 1 and (len(hours) > 1 or through):
-        low, high = spans[0]
-        return f"from {low:02}:00 to {high:02}:{'59' if through else '00'}"
+def _counted(values: tuple[int, ...], unit: str) -> str:
+    return f"{_spans(values, str)} {unit}{'' if values == (1,) else 's'}"
+
+
+def _hours(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> str:
+    """The hours: where they follow one another as the first and the last time of the day."""
+    if len(_runs(hours)) == 1 and len(hours) * len(minutes) * len(seconds) > 1:
+        return f"from {hours[0]:02}:{minutes[0]:02} to {hours[-1]:02}:{minutes[-1]:02}"
     return f"in {_named(hours, 'hour')}"
 
 
@@ -95,7 +103,8 @@ def _date(cron: Cron) -> str:
 def _days_of_month(days: frozenset[int], special: Days) -> str:
     said = []
     if days:
-        said.append(f"day {_spans(tuple(sorted(days)), str)}")
+        values = tuple(sorted(days))
+        said.append(f"day {_spans(values, str)}" if _stride(values) is None else _named(values, "day"))
     for back in sorted(special.before_last):
         said.append(
             "the last day" if back == 0 else "the day before the last day" if back == 1 else f"the day {back} days before the last day"
@@ -123,16 +132,30 @@ def _months(months: tuple[int, ...]) -> str:
 
 
 def _step(values: tuple[int, ...], field: Field) -> int | None:
-    """The step of values that are all from the least on, at least three of them; None when they are not."""
-    if values[0] != field.least or len(values) < 3:
+    """The step of values that come back in one rhythm for ever, such as 0, 15, 30 and 45; None where they do not.
+
+    Two hours or months in a day or year are better named.
+    """
+    if values[0] != field.least or len(values) < (2 if field in (SECOND, MINUTE) else 3):
         return None
     step = values[1] - values[0]
-    return step if values == tuple(range(field.least, field.most + 1, step)) else None
+    whole = field.most - field.least + 1
+    return step if whole % step == 0 and values == tuple(range(field.least, field.most + 1, step)) else None
+
+
+def _stride(values: tuple[int, ...]) -> int | None:
+    """What lies between values, where that is the same between all of many and they do not follow one another."""
+    if len(values) < 4:
+        return None
+    stride = values[1] - values[0]
+    return stride if stride > 1 and values == tuple(range(values[0], values[-1] + 1, stride)) else None
 
 
 def _nth(step: int) -> str:
     if step == 1:
         return ""
+    if step == 2:  # "every second minute" could be of 2 or of 120 seconds
+        return "other "
     if step < len(_ORDINALS):
         return f"{_ORDINALS[step]} "
     ending = "th" if step % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(step % 10, "th")
@@ -140,6 +163,8 @@ def _nth(step: int) -> str:
 
 
 def _named(values: tuple[int, ...], unit: str) -> str:
+    if (stride := _stride(values)) is not None:
+        return f"every {_nth(stride)}{unit} from {values[0]} to {values[-1]}"
     return f"{unit}{'s' if len(values) > 1 else ''} {_spans(values, str)}"
 
 

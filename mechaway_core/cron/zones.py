@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
+from mechaway_core.cron.fields import quoted
 from mechaway_core.errors import Invalid
-from mechaway_core.names import did_you_mean, shorten
+from mechaway_core.names import did_you_mean
 
 _STEP = 3 * 86_400  # seconds between two looks for a change of the clocks; since 1970 no zone has had two within 6 days
 _NO_ZONES = (
@@ -45,7 +46,7 @@ class Zone:
             self._info = zoneinfo.ZoneInfo(name)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
             near = did_you_mean(name, sorted(zone for zone in zoneinfo.available_timezones() if not zone.lower().startswith(_NO_ZONES)))
-            raise Invalid(f'there is no time zone "{shorten(name)}"{near}') from None
+            raise Invalid(f'there is no time zone "{quoted(name)}"{near}') from None
         self.name = name
         self._years: dict[int, list[tuple[int, int]]] = {}
 

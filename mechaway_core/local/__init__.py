@@ -7,6 +7,7 @@ from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.invoke import LocalInvoke
 from mechaway_core.local.keyring import LocalKeyRing
+from mechaway_core.local.schedules import Bell, LocalSchedules
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.sandbox import Sandbox
@@ -18,15 +19,18 @@ def build(settings: Settings) -> App:
     """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used, `Invalid` for a master key."""
     files = ProjectFiles(settings)
     invoke = LocalInvoke(settings.max_runs)
+    store, projects, clock = LocalStore(files), FolderProjects(files), LocalClock()
     app = App(
         settings,
-        store=LocalStore(files),
+        store=store,
         tables=LocalTables(files),
-        projects=FolderProjects(files),
+        projects=projects,
         files=FolderFiles(files, durable=settings.sync == "full"),
         keyring=LocalKeyRing(settings),
-        clock=LocalClock(),
+        clock=clock,
         sandbox=make_sandbox(settings),
+        schedules=LocalSchedules(store, projects, clock),
+        changed=Bell(settings.data_dir).ring,
         invoke=invoke,
     )
     invoke.serve(app.start)

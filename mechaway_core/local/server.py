@@ -22,6 +22,7 @@ import uvicorn
 from mechaway_core.errors import Invalid, Unavailable
 from mechaway_core.local import build
 from mechaway_core.local.protocol import bounded
+from mechaway_core.local.timekeeper import Timekeeper
 from mechaway_core.settings import Settings
 from mechaway_core.web.gateway import Gateway
 
@@ -103,10 +104,13 @@ class _Server(uvicorn.Server):
         self._parent = parent
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        settings = app.app.settings
+        self._clock = Timekeeper(app.app, settings.data_dir, settings.max_runs)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._clock.start()
         self._tasks.append(asyncio.ensure_future(self._sweep()))
         if self._parent is not None:
             self._tasks.append(asyncio.ensure_future(self._watch_parent(self._parent)))
@@ -119,6 +123,7 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(lambda: self._tasks.append(asyncio.ensure_future(self._drain())))
 
     async def _drain(self) -> None:
+        await asyncio.to_thread(self._clock.stop)
         cancelled = await self._app.drain(self._app.app.settings.grace)
         if cancelled:
             log.warning("%d runs were still going after the grace period and were cancelled", cancelled)

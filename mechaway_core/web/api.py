@@ -65,6 +65,20 @@ _RUN_BODY = _json_body(
     },
     required=False,
 )
+_BACKFILL_BODY = _json_body(
+    {
+        "type": "object",
+        "properties": {
+            "from": {"type": "string", "description": "The first time, in ISO 8601; without an offset in the zone of the schedule."},
+            "to": {"type": "string", "description": "The time before which it ends; not in the future."},
+            "node": {"type": "string", "description": "The trigger; needed when the workflow has several with a schedule."},
+            "dry_run": {"type": "boolean", "default": True, "description": "Only tell; false begins the runs."},
+        },
+        "required": ["from", "to"],
+        "additionalProperties": False,
+        "examples": [{"from": "2026-11-01T00:00:00", "to": "2026-11-08T00:00:00", "dry_run": True}],
+    }
+)
 _PROJECT_BODY = _json_body(
     {
         "type": "object",
@@ -263,6 +277,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         return _json({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
 
     _secret_routes(router, app)
+    _schedule_routes(router, app)
 
     @router.get("/projects", tags=["projects"])
     async def list_projects(request: Request) -> Response:
@@ -329,6 +344,31 @@ def _access_routes(router: APIRouter, app: App) -> None:
     async def list_refusals() -> Response:
         """How many calls were not let in, by reason, since this process began; each of several processes counts its own."""
         return _json(app.door.refusals.as_json())
+
+
+def _schedule_routes(router: APIRouter, app: App) -> None:
+    """Add the routes of schedules."""
+
+    @router.get("/schedules", tags=["schedules"])
+    async def list_schedules(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:
+        """When the workflows of a project are due next, what became of the last time, and how many times were missed.
+
+        `overdue` says that a run should have begun by now; `kept` that there is something that keeps the time."""
+        found, following = await run_in_threadpool(app.schedules, project, cursor, limit)
+        return _json({"schedules": found, "next": following})
+
+    @router.post("/workflows/{workflow_id}/backfill", tags=["schedules"], openapi_extra=_BACKFILL_BODY)
+    async def backfill(project: Project, workflow_id: WorkflowId, request: Request) -> Response:
+        """The due times of a schedule that are past, and with `dry_run: false` a run for each of them; 1000 at most.
+
+        What had its run within the last three days gets no other."""
+        wish = await _object(request, ("from", "to", "node", "dry_run"))
+        dry = wish.get("dry_run", True)
+        if not isinstance(dry, bool):
+            raise Invalid("dry_run must be true or false")
+        span = (wish.get("from"), wish.get("to"), wish.get("node"))
+        found = await run_in_threadpool(lambda: app.agenda.backfill(project, workflow_id, *span, act=not dry))
+        return _json(found.as_json(), 200 if dry else 202)
 
 
 def _secret_routes(router: APIRouter, app: App) -> None:

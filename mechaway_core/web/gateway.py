@@ -220,11 +220,11 @@ class Gateway:
         self.draining = True
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
-        while (self.threads.busy or self.transfers) and loop.time() < until:
+        while (self.threads.busy or self.transfers or self.app.going) and loop.time() < until:
             await asyncio.sleep(0.01)
-        cancelled = self.app.cancel_all() if self.threads.busy else 0
+        cancelled = self.app.cancel_all()
         until = loop.time() + 1.0
-        while self.threads.busy and loop.time() < until:
+        while (self.threads.busy or self.app.going) and loop.time() < until:
             await asyncio.sleep(0.01)
         return cancelled
 

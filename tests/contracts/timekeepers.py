@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mechaway_core.aws.schedules import Place, RuleSchedules, SchedulerSchedules
 from mechaway_core.cron import cron
+from mechaway_core.folders import FolderProjects
+from mechaway_core.local.clock import LocalClock
+from mechaway_core.local.schedules import LocalSchedules
+from mechaway_core.local.store import LocalStore
 from mechaway_core.ports import Schedule, Schedules
+from mechaway_core.settings import Settings
+from mechaway_core.sqlite import ProjectFiles
 from tests.account import QUEUE, ROLE, RUNNER, Account, unique
 
 
@@ -56,7 +66,20 @@ def scheduler(client: Any, stem: str = "", **changes: Any) -> SchedulerSchedules
     return SchedulerSchedules(lambda: client, where)
 
 
+def documents() -> LocalSchedules:
+    """Schedules as documents of a folder of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="schedules-"))
+    files = ProjectFiles(Settings(data_dir=folder, sync="normal"))
+    projects = FolderProjects(files)
+    for slug in ("a", "ab", "a-b"):
+        projects.create(slug)
+    schedules = LocalSchedules(LocalStore(files), projects, LocalClock())
+    weakref.finalize(schedules, shutil.rmtree, folder, ignore_errors=True)
+    return schedules
+
+
 FACTORIES: dict[str, Callable[[Account], Schedules]] = {
+    "local": lambda _: documents(),
     "rules": lambda account: rules(account.client("events")),
     "scheduler": lambda account: scheduler(account.client("scheduler")),
     "memory": lambda _: MemorySchedules(),

@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mechaway_core.aws.cron import MOST, eventbridge, scheduler
@@ -224,6 +224,7 @@ def wanted_minutes(wanted: Cron, start: datetime, end: datetime) -> list[int]:
     return found
 
 
+@settings(deadline=None)
 @given(expressions, zones, moments)
 @example("0 0 0 1 1 * *", "Pacific/Kiritimati", datetime(2026, 12, 30, tzinfo=UTC))
 @example("0 30 2 29 2 * *", "Asia/Kathmandu", datetime(2027, 1, 1, tzinfo=UTC))
@@ -231,7 +232,7 @@ def wanted_minutes(wanted: Cron, start: datetime, end: datetime) -> list[int]:
 @example("0 */7 1-2 * * * *", "Australia/Lord_Howe", datetime(2026, 4, 4, tzinfo=UTC))
 def test_rules_fire_in_every_wanted_minute_and_the_check_lets_no_other_pass(expression: str, zone: str, moment: datetime) -> None:
     wanted = schedule(expression, zone)
-    start, end = window(wanted, moment, 0.75)
+    start, end = window(wanted, moment, 0.5)
     said = eventbridge(expression, zone, YEAR)
     assert 1 <= len(said) <= 2
     assert all(len(one) <= MOST for one in said)
@@ -241,6 +242,7 @@ def test_rules_fire_in_every_wanted_minute_and_the_check_lets_no_other_pass(expr
     assert passed == list(wanted.between(start.timestamp(), end.timestamp()))
 
 
+@settings(deadline=None)
 @given(expressions, zones, moments)
 @example("0 30 2 * * * *", "Europe/Berlin", datetime(2026, 10, 24, 12, tzinfo=UTC))
 @example("0 30 2 * * * *", "Europe/Berlin", datetime(2026, 3, 28, 12, tzinfo=UTC))
@@ -265,6 +267,7 @@ by_weekday = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given((plain | by_weekday).map(" ".join), zones, moments)
 def test_what_names_minutes_and_one_kind_of_day_is_exact_in_utc_and_in_scheduler(expression: str, zone: str, moment: datetime) -> None:
     wanted = schedule(expression, "UTC")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from mechaway_core.aws.environment import SecretToken, admin_token, load
 from mechaway_core.errors import Invalid, Unauthorized, Unavailable
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.store import LocalStore
-from mechaway_core.node import Node
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.timetable import Timetable
 from tests.account import Account, counting, failing, unique
+from tests.clockwork import clockwork
 from tests.contracts.timekeepers import MemorySchedules
-from tests.cron_trigger import CronTrigger, clockwork
 
 WHOLE = {
     "MECHAWAY_BUCKET": "b",
@@ -202,9 +200,8 @@ def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str], mo
 
 
 @pytest.fixture
-def at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, add_node_type: Callable[[type[Node]], None]) -> MemorySchedules:
+def at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemorySchedules:
     """An installation whose store is a folder and whose time is kept in memory, where the command looks for the one in AWS."""
-    add_node_type(CronTrigger)
     kept = MemorySchedules()
 
     def build(settings: Settings) -> App:

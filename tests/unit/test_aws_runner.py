@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,13 @@ from mechaway_core.folders import FolderFiles, FolderProjects
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
-from mechaway_core.node import Node
 from mechaway_core.ports import Schedule
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from tests.account import Account, failing, unique
+from tests.clockwork import clockwork
 from tests.contracts.timekeepers import rules
-from tests.cron_trigger import CronTrigger, clockwork
 
 Event = dict[str, Any]
 
@@ -59,8 +58,7 @@ def stem() -> str:
 
 
 @pytest.fixture
-def app(tmp_path: Path, events: Any, kms: Any, stem: str, add_node_type: Callable[[type[Node]], None]) -> Iterator[App]:
-    add_node_type(CronTrigger)
+def app(tmp_path: Path, events: Any, kms: Any, stem: str) -> Iterator[App]:
     settings = Settings(data_dir=tmp_path, sync="normal")
     files = ProjectFiles(settings)
     app = App(

@@ -18,15 +18,14 @@ from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
-from mechaway_core.node import Node
 from mechaway_core.ports import Schedule
 from mechaway_core.record import Run
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from tests.account import unique
+from tests.clockwork import clockwork
 from tests.contracts.timekeepers import MemorySchedules
-from tests.cron_trigger import CronTrigger, clockwork
 from tests.journeys.server import until
 
 Event = dict[str, Any]
@@ -75,9 +74,8 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def app(tmp_path: Path, clock: Time, add_node_type: Callable[[type[Node]], None]) -> Iterator[App]:
-    add_node_type(CronTrigger)
-    settings = Settings(data_dir=tmp_path, sync="normal")
+def app(tmp_path: Path, clock: Time) -> Iterator[App]:
+    settings = Settings(data_dir=tmp_path, sync="normal", max_fires_per_minute=60)
     files = ProjectFiles(settings)
     app = App(
         settings,
@@ -162,6 +160,16 @@ def test_what_is_due_the_schedule_says_in_its_zone(app: App, clock: Time, expres
     clock.seconds = moment(minute) + 5
     assert wake(app, minute)["status"] == ("succeeded" if due else "not due")
     assert len(runs(app)) == due
+
+
+@pytest.mark.parametrize(("name", "due"), [("starts_at", ["07:00:20.000", "07:00:40.000"]), ("ends_at", ["07:00:00.000"])])
+def test_what_is_before_its_beginning_or_after_its_end_is_not_due(app: App, clock: Time, name: str, due: list[str]) -> None:
+    document = flow(THIRDS)
+    document["nodes"][0]["params"][name] = "2035-07-01T09:00:20"  # in its zone
+    app.update("default", "wf", document)
+    clock.seconds = moment("2035-07-01T07:00:00Z")
+    wake(app, "2035-07-01T07:00:00Z")
+    assert runs(app) == due
 
 
 def test_a_wake_up_that_comes_late_starts_at_once_what_its_minute_asked_for(app: App, clock: Time) -> None:
@@ -309,7 +317,7 @@ def test_a_second_that_was_cut_off_is_not_begun_again_and_keeps_no_other_from_it
     ask(app, THIRDS)
     context = Context()
     due = moment("2026-07-01T07:00:20Z")
-    app.handover.claim("default", due, ("schedule", "wf", "tick"), context.aws_request_id)  # and then its machine died
+    app.handover.claim("default", due, Schedule("wf", "tick", "").claimed, context.aws_request_id)  # and then its machine died
     for _ in range(2):
         with pytest.raises(Conflict, match='"again": true'):
             wake(app, "2026-07-01T07:00:00Z", context)

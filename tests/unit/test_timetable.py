@@ -16,15 +16,14 @@ from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
-from mechaway_core.node import Node
 from mechaway_core.ports import Schedule
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.timetable import compare, schedules_of
 from tests.account import Died
+from tests.clockwork import clockwork
 from tests.contracts.timekeepers import MemorySchedules
-from tests.cron_trigger import CronTrigger, clockwork
 
 TICK = Schedule("wf", "tick", "*/5 * * * *")
 HOOK: dict[str, Any] = {"id": "wf", "nodes": [{"id": "hook", "node_type": "Webhook", "params": {"path": "/"}}], "edges": []}
@@ -61,8 +60,7 @@ def kept() -> Recording:
 
 
 @pytest.fixture
-def app(tmp_path: Path, kept: Recording, add_node_type: Callable[[type[Node]], None]) -> App:
-    add_node_type(CronTrigger)
+def app(tmp_path: Path, kept: Recording) -> App:
     settings = Settings(data_dir=tmp_path, sync="normal")
     files = ProjectFiles(settings)
     return App(
@@ -147,8 +145,15 @@ def test_a_schedule_that_is_refused_keeps_the_document_from_being_saved(app: App
 
 def test_when_the_second_of_two_is_refused_the_first_goes_back(app: App, kept: Recording) -> None:
     app.create("default", clockwork())
-    with pytest.raises(Invalid):
-        app.update("default", "wf", clockwork("wf", ("tick", "@daily"), ("other", "*/7 * * * * *")))
+    answers = iter([None, Invalid("too long"), None])
+
+    def second_put(what: str) -> None:
+        if what == "put" and (error := next(answers)) is not None:
+            raise error
+
+    kept.before = second_put
+    with pytest.raises(Invalid, match="too long"):
+        app.update("default", "wf", clockwork("wf", ("tick", "@daily"), ("other", "@weekly")))
     assert kept.list("default") == [TICK]
     assert app.get("default", "wf").version == 1
 

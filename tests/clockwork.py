@@ -1,19 +1,8 @@
-"""A node that asks for a schedule, for tests of what keeps time."""
+"""Workflows that ask for schedules, for tests of what keeps time."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from mechaway_core.node import Trigger, param
-
-
-class CronTrigger(Trigger):
-    """Start a run when it is time."""
-
-    group: ClassVar[str] = "Triggers"
-
-    schedule: str = param("When.")
-    timezone: str = param("Where.", "UTC")
+from typing import Any
 
 
 def clockwork(workflow: str = "wf", *nodes: tuple[str, str], **more: Any) -> dict[str, Any]:

@@ -1,0 +1,336 @@
+"""Who keeps time on this machine: starts the runs of schedules when they are due.
+
+Of all server processes of a data folder one leads, the one that has the lock on `.clock`; when it ends, however it ends, the system gives
+the lock to another that waits for it. The leader knows when each schedule is due next and sleeps until the first of them, or until somebody
+rings because a workflow was saved. Nothing is believed for longer than that: a run is started only for what the current document asks for,
+and only by who claims the due time first, so that a leader that was stopped and goes on beside its successor starts nothing twice.
+
+A due time nobody looked at in time, because no server ran, the machine slept or its clock was set forward, was missed: `timing.py` says
+what becomes of it, the log says so, and it is counted (`fires.py`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import logging
+import os
+import random
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from pathlib import Path
+
+from mechaway_core.app import App
+from mechaway_core.errors import Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.handover import Taken
+from mechaway_core.local.schedules import Bell
+from mechaway_core.ports import Schedule
+from mechaway_core.record import Run, iso
+from mechaway_core.timing import Timing
+
+log = logging.getLogger("mechaway.clock")
+
+LOCK = ".clock"
+
+NAP = 10.0  # seconds: the longest sleep, for machines that were suspended and clocks that were set
+RELOAD = 600.0  # seconds between two looks at all schedules, for saves whose process died before it rang
+TRY_AGAIN = 1.0  # seconds after which a run that could not begin is tried again, while it is within its grace
+MOST_QUEUED = 100  # due times that wait for the run of an earlier one
+
+_Place = tuple[str, str, str]  # project, workflow, node
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A schedule that is kept. `turn` tells what was said about it last from what was said before."""
+
+    project: str
+    schedule: Schedule
+    timing: Timing
+    next: int | None = None
+    turn: int = 0
+    going: dict[int, Run | None] = field(default_factory=dict)  # by due time; None until the run has begun
+    waiting: list[int] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # over the two above
+
+    @property
+    def place(self) -> _Place:
+        return (self.project, self.schedule.workflow_id, self.schedule.node_id)
+
+
+class Timekeeper:
+    """Keeps time for an app, if this process leads. `start` and `stop` once each."""
+
+    def __init__(self, app: App, folder: Path, threads: int) -> None:
+        self._app = app
+        self._folder = folder
+        self._bell = Bell(folder)
+        self._holder = uuid.uuid4().hex
+        self._entries: dict[_Place, _Entry] = {}
+        self._line: list[tuple[float, int, _Place, int]] = []  # a heap of (when, turn, whose, due time)
+        self._turns = 0
+        self._stopped = threading.Event()
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._thread = threading.Thread(target=self._serve, name="mechaway-clock", daemon=True)
+        self.leads = False
+
+    def start(self) -> None:
+        """Wait for the lead in the background, then keep time."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start nothing any more and let another lead. Runs that go on, go on."""
+        self._stopped.set()
+        self._bell.ring("", "")
+        if self.leads:
+            self._thread.join()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- the lead
+
+    def _serve(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            log.error("schedules start nothing: the data folder cannot be used: %s: %s", error.strerror, self._folder)
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.leads = True
+            if not self._stopped.is_set():
+                self._lead()
+        except Exception:
+            log.exception("schedules start nothing any more: the clock stopped by a mistake of ours")
+        finally:
+            self._bell.close()
+            os.close(lock)
+
+    def _lead(self) -> None:
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mechaway-scheduled")
+        self._bell.listen()
+        look_again = 0.0
+        while not self._stopped.is_set():
+            if self._app.clock.monotonic() >= look_again:
+                look_again = self._app.clock.monotonic() + (RELOAD if self._load_all() else TRY_AGAIN)
+            self._start_due()
+            rung = self._bell.wait(min(self._until_next(), NAP))
+            if rung is None:
+                look_again = 0.0
+            else:
+                self._load(rung)
+
+    def _until_next(self) -> float:
+        return self._line[0][0] - self._app.clock.now() if self._line else NAP
+
+    # -- what is kept
+
+    def _load_all(self) -> bool:
+        """Look at all schedules of all projects. False when not all could be had."""
+        sound = True
+        there: set[_Place] = set()
+        try:
+            projects = self._app.projects.list()
+        except MechawayError as error:
+            log.error("the projects cannot be listed: %s", error)
+            return False
+        for project in projects:
+            try:
+                there |= {(project, *place) for place in self._load_project(project)}
+            except MechawayError as error:
+                log.error("the schedules of project %s cannot be read: %s", project, error)
+                there |= {place for place in self._entries if place[0] == project}
+                sound = False
+        for place in self._entries.keys() - there:
+            del self._entries[place]
+        return sound
+
+    def _load_project(self, project: str) -> Iterable[tuple[str, str]]:
+        self._app.timetable.settle_project(project)
+        self._app.handover.sweep(project, self._app.clock.now())
+        timings = self._app.timetable.timings(project)
+        for schedule in self._app.timetable.kept(project):
+            timing = timings.get((schedule.workflow_id, schedule.node_id))
+            if timing is not None:
+                self._keep(project, schedule, timing)
+        return timings.keys()
+
+    def _load(self, rung: Iterable[tuple[str, str]]) -> None:
+        """Look at the schedules of the workflows that somebody rang for."""
+        for project, workflow_id in rung:
+            if not project:
+                continue
+            try:
+                timings = self._app.timetable.timings(project, workflow_id)
+                kept = self._app.timetable.kept(project, workflow_id) if timings else []
+            except NotFound:
+                timings, kept = {}, []
+            except MechawayError as error:
+                log.error("the schedules of workflow %s in project %s cannot be read: %s", workflow_id, project, error)
+                continue
+            for schedule in kept:
+                timing = timings.get((schedule.workflow_id, schedule.node_id))
+                if timing is not None:
+                    self._keep(project, schedule, timing)
+            for place in [place for place in self._entries if place[0] == project and place[1:] not in timings]:
+                if place[1] == workflow_id or not workflow_id:
+                    del self._entries[place]
+
+    def _keep(self, project: str, schedule: Schedule, timing: Timing) -> None:
+        """Keep a schedule. One that is kept as it is goes on; another begins where nobody has looked yet."""
+        place = (project, schedule.workflow_id, schedule.node_id)
+        known = self._entries.get(place)
+        if known is not None and known.schedule == schedule and known.schedule.since == schedule.since:
+            if known.timing != timing:
+                known.timing = timing
+                now = self._app.clock.now()
+                self._wait_for(known, now if known.next is None else min(now, known.next - 1))
+            return
+        entry = self._entries[place] = _Entry(project, schedule, timing)
+        if known is not None:
+            entry.going, entry.waiting, entry.lock = known.going, known.waiting, known.lock
+        self._turns += 1
+        entry.turn = self._turns
+        looked = max(schedule.since, self._app.fires.get(*place).due)
+        now = self._app.clock.now()
+        self._catch_up(entry, looked, now)
+        self._wait_for(entry, now)
+
+    def _wait_for(self, entry: _Entry, after: float) -> None:
+        """Put the next due time into the line."""
+        self._turns += 1
+        entry.turn = self._turns
+        entry.next = entry.timing.next(after)
+        if entry.next is not None:
+            self._put(entry, entry.next)
+
+    def _put(self, entry: _Entry, due: int) -> None:
+        when = due + (random.uniform(0, entry.timing.jitter) if entry.timing.jitter else 0.0)
+        heapq.heappush(self._line, (when, entry.turn, entry.place, due))
+
+    def _catch_up(self, entry: _Entry, looked: float, now: float) -> None:
+        """Do what is to be done for the due times since somebody looked."""
+        missed = entry.timing.since(looked, now)
+        lost = missed.lost - (self._begun(entry, looked, now - entry.timing.grace) if missed.lost else 0)
+        if lost > 0:
+            self._lost(entry, now, lost)
+        for due in missed.run:
+            self._begin(entry, due)
+
+    def _begun(self, entry: _Entry, looked: float, until: float) -> int:
+        """How many of the first due times had begun before who kept time then was cut off and could not note it."""
+        dues = islice(entry.timing.between(looked + 1e-3, until), MOST_QUEUED)
+        return sum(1 for _ in takewhile(lambda due: self._app.handover.is_claimed(entry.project, due, entry.schedule.claimed), dues))
+
+    def _lost(self, entry: _Entry, due: float, count: int) -> None:
+        log.error(
+            'the schedule "%s" (%s) of node %s of workflow %s in project %s was due %d times, up to %s, and nobody started a run',
+            entry.schedule.expression, entry.schedule.timezone, entry.schedule.node_id, entry.schedule.workflow_id, entry.project, count,
+            iso(due),
+        )  # fmt: skip
+        self._note(lambda: self._app.fires.missed(*entry.place, due, count))
+
+    # -- what is due
+
+    def _start_due(self) -> None:
+        now = self._app.clock.now()
+        while self._line and self._line[0][0] <= now and not self._stopped.is_set():
+            _, turn, place, due = heapq.heappop(self._line)
+            entry = self._entries.get(place)
+            if entry is None or entry.turn != turn:
+                continue
+            if due < now - entry.timing.grace - entry.timing.jitter:
+                self._catch_up(entry, due - 1, now)
+                self._wait_for(entry, now)
+            else:
+                self._wait_for(entry, due)
+                self._begin(entry, due)
+
+    def _begin(self, entry: _Entry, due: int) -> None:
+        """Start the run of a due time, or do what `overlap` says."""
+        with entry.lock:
+            how = entry.timing.overlap if entry.going else "allow"
+            if how == "queue" and len(entry.waiting) < MOST_QUEUED:
+                entry.waiting.append(due)
+                return
+            if how in ("queue", "skip"):
+                self._skipped(entry, due)
+                return
+            if how == "cancel_previous":
+                for run in entry.going.values():
+                    if run is not None:
+                        run.cancel()
+            entry.going[due] = None
+        assert self._pool is not None
+        self._pool.submit(self._run, entry, due)
+
+    def _skipped(self, entry: _Entry, due: int) -> None:
+        log.warning(
+            "workflow %s in project %s was due at %s at node %s and was skipped: its run before goes on",
+            entry.schedule.workflow_id, entry.project, iso(due), entry.schedule.node_id,
+        )  # fmt: skip
+        self._note(lambda: self._app.fires.skipped(*entry.place, due))
+
+    def _run(self, entry: _Entry, due: int) -> None:
+        try:
+            while not self._stopped.is_set():
+                try:
+                    self._run_once(entry, due)
+                    return
+                except Unavailable as error:  # a disk that is full, say: it may pass
+                    if self._app.clock.now() + TRY_AGAIN > due + entry.timing.grace:
+                        log.error("workflow %s in project %s, due at %s: %s", entry.schedule.workflow_id, entry.project, iso(due), error)
+                        self._lost(entry, due, 1)
+                        return
+                self._stopped.wait(TRY_AGAIN)
+        except (NotFound, Invalid):  # deleted or changed since it was due
+            log.info("workflow %s in project %s asks for nothing at %s any more", entry.schedule.workflow_id, entry.project, iso(due))
+        except Exception:
+            log.exception(
+                "workflow %s in project %s, due at %s, met a mistake of ours", entry.schedule.workflow_id, entry.project, iso(due)
+            )
+        finally:
+            self._ended(entry, due)
+
+    def _run_once(self, entry: _Entry, due: int) -> None:
+        project, schedule = entry.project, entry.schedule
+        if self._app.timetable.find(project, schedule.workflow_id, schedule.node_id) != schedule:
+            raise NotFound("the document asks for something else by now")
+        claim = self._app.handover.claim(project, due, schedule.claimed, self._holder)
+        if isinstance(claim, Taken):
+            return
+
+        def begun(run: Run) -> None:
+            with entry.lock:
+                entry.going[due] = run
+
+        try:
+            run = self._app.start_scheduled(project, schedule, due, begun=begun)
+        except MechawayError:
+            self._app.handover.release(claim)
+            raise
+        if run.failure is not None:
+            log.error(
+                "run %s of workflow %s in project %s, due at %s, %s: %s",
+                run.info.id, schedule.workflow_id, project, iso(due), run.status, run.failure.message,
+            )  # fmt: skip
+        self._note(lambda: self._app.fires.ran(*entry.place, due, run))
+
+    def _ended(self, entry: _Entry, due: int) -> None:
+        with entry.lock:
+            entry.going.pop(due, None)
+            following = entry.waiting.pop(0) if entry.waiting and not entry.going else None
+        if following is not None and not self._stopped.is_set():
+            self._begin(entry, following)
+
+    def _note(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except MechawayError as error:  # a project deleted meanwhile, a full disk: the run itself is not touched by it
+            log.warning("what became of a schedule could not be noted: %s", error)
