@@ -10,9 +10,9 @@ CLOUD_VENV := .venv-cloud
 # A region is asked for even where none is needed.
 SAM := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$(or $(AWS_DEFAULT_REGION),$(AWS_REGION),us-east-1) $(SAM_VENV)/bin/sam
 # The tests of the cloud run functions in processes of this machine, so they need the Python of the template.
-CLOUD_PYTHON ?= $(or $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13))),python3.13)
+CLOUD_PYTHON ?= $(or $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.13*/bin/python3.13))),python3.13)
 
-.PHONY: help dev test test-cloud check format docs bench lock validate build deploy local clean
+.PHONY: help dev test test-cloud cloud-ready check format docs bench lock validate build deploy local clean
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## Run all tests (ARGS="-k lua" passes options)
 
 test-cloud: $(VENV)/.dev $(SAM_VENV)/.done $(CLOUD_VENV)/.done ## Deploy to an emulator of AWS on this machine and test that (needs Python 3.13)
 	$(BIN)/python -m pytest tests/cloud $(ARGS)
+
+cloud-ready: ## Whether there is the Python that test-cloud needs
+	@$(CLOUD_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || { echo "the tests of the cloud need Python 3.13; name it with: make test-cloud CLOUD_PYTHON=/path/to/python3.13" >&2; exit 1; }
 
 check: $(VENV)/.dev ## Formatting, lint, types and known vulnerabilities
 	$(BIN)/ruff format --check .
@@ -82,12 +85,14 @@ $(SAM_VENV)/.done: tools/sam.txt
 	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/sam.txt
 	@touch $@
 
-$(CLOUD_VENV)/bin/python:
-	@$(CLOUD_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || { echo "the tests of the cloud need Python 3.13; name it with: make test-cloud CLOUD_PYTHON=/path/to/python3.13" >&2; exit 1; }
-	$(CLOUD_PYTHON) -m venv $(CLOUD_VENV)
-	$(CLOUD_PYTHON) -m venv $(CLOUD_VENV)/runtime
+# The emulator's own, that of functions, and that of the command line of AWS.
+CLOUD_PYTHONS := $(foreach place,. runtime aws,$(CLOUD_VENV)/$(place)/bin/python)
 
-$(CLOUD_VENV)/.done: $(CLOUD_VENV)/bin/python tests/cloud/ministack/requirements.txt tests/cloud/ministack/runtime.txt
+$(CLOUD_PYTHONS): | cloud-ready
+	$(CLOUD_PYTHON) -m venv $(@:/bin/python=)
+
+$(CLOUD_VENV)/.done: $(CLOUD_PYTHONS) $(wildcard tests/cloud/ministack/*.txt)
 	$(CLOUD_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/cloud/ministack/requirements.txt
 	$(CLOUD_VENV)/runtime/bin/python -m pip install --quiet --disable-pip-version-check -r tests/cloud/ministack/runtime.txt
+	$(CLOUD_VENV)/aws/bin/python -m pip install --quiet --disable-pip-version-check -r tests/cloud/ministack/cli.txt
 	@touch $@

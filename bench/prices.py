@@ -11,6 +11,7 @@ from dataclasses import dataclass
 AS_OF = "2026-11"
 
 MILLION = 1_000_000
+TABLE_DAYS = 3.5  # what TableVersionDays: 3 comes to: S3 counts days from the midnight after
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Usage:
     by_scheduler: bool = False
     log_bytes: int = 1000
     kept_mb: float = 0.0
-    kept_days: float = 30.0
+    kept_days: float = TABLE_DAYS
 
 
 def dollars_per_million(usage: Usage, prices: Prices | None = None) -> float:

@@ -150,14 +150,16 @@ class Agenda:
             "missed": fired.missed,
             "last_missed": iso(fired.last_missed) if fired.last_missed is not None else None,
             "skipped": fired.skipped,
-            "overdue": self._overdue(timing, max(fired.due, kept.since if kept is not None else now), now),
+            "overdue": self._overdue(project, timing, kept, fired.due, now),
             "kept": kept is not None,
         }
 
-    @staticmethod
-    def _overdue(timing: Timing, looked: float, now: float) -> bool:
-        """Whether it was due since somebody looked, so long ago that its run should have begun."""
-        return bool(timing.latest(looked, now - timing.grace - timing.jitter, 1))
+    def _overdue(self, project: str, timing: Timing, kept: Schedule | None, looked: float, now: float) -> bool:
+        """Whether it was due since somebody looked, so long ago that its run should have begun, and none has."""
+        if kept is None:
+            return False
+        last = timing.latest(max(looked, kept.since), now - timing.grace - timing.jitter, 1)
+        return bool(last) and not self._handover.is_claimed(project, last[0], kept.claimed)
 
 
 def _local(moment: int, zone: str) -> str:

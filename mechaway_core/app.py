@@ -336,14 +336,18 @@ class App:
 
         Safe to do from several processes at once.
         """
+        self.delete_old_files()
+        self.settle_imports()
+
+    def delete_old_files(self, until: float | None = None) -> None:
+        """Only the first of these, as far as time goes until an instant of the clock's `monotonic`."""
         try:
-            gone = self._files.delete_older(self.settings.file_hours * 3600)
+            gone = self._files.delete_older(self.settings.file_hours * 3600, until)
         except MechawayError as error:  # a disk that is gone for now; the next sweep tries again
             log.warning("files of old runs were not deleted: %s", error)
         else:
             if gone:
                 log.info("deleted the files of %d old runs", gone)
-        self.settle_imports()
 
     # -- tables
 

@@ -100,13 +100,17 @@ class FolderFiles:
             shutil.rmtree(self._area(project) / checked(run_id), ignore_errors=True)
         self.release(project, run_id)
 
-    def delete_older(self, seconds: float) -> int:
+    def delete_older(self, seconds: float, until: float | None = None) -> int:
         """See `Files.delete_older`."""
-        until = time.time() - max(seconds, self._least)
+        before = time.time() - max(seconds, self._least)
         gone = 0
         for slug in self._projects.slugs():
             with contextlib.suppress(OSError), os.scandir(self._place(slug)) as runs:
-                gone += sum(_delete(Path(run.path)) for run in runs if RUN_ID.fullmatch(run.name) and began(run.name) < until)
+                for run in runs:
+                    if until is not None and time.monotonic() >= until:
+                        return gone
+                    if RUN_ID.fullmatch(run.name) and began(run.name) < before:
+                        gone += _delete(Path(run.path))
         return gone
 
     # -- folders
@@ -253,3 +257,7 @@ class FolderProjects:
     def list(self) -> list[str]:
         """See `Projects.list`."""
         return self._files.slugs()
+
+    def sweep(self) -> int:
+        """See `Projects.sweep`. Folders are swept when they are opened."""
+        return 0

@@ -233,6 +233,10 @@ class Projects(Protocol):
         """Slugs, sorted."""
         ...
 
+    def sweep(self) -> int:
+        """Delete what deletions that were cut off left behind; how many were looked at. Safe at any time, from several processes."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -332,8 +336,11 @@ class Files(Protocol):
         """Delete the files of a run that is not to be, and release it. Never raises: what cannot be deleted goes when it is old."""
         ...
 
-    def delete_older(self, seconds: float) -> int:
-        """Delete the files of runs that are over and began more than so many seconds ago; how many runs those were."""
+    def delete_older(self, seconds: float, until: float | None = None) -> int:
+        """Delete the files of runs that are over and began more than so many seconds ago; how many runs those were.
+
+        Past `until`, an instant of `time.monotonic()`, it goes on to no other run: those that are left are for the next time.
+        """
         ...
 
 

@@ -143,6 +143,9 @@ class Settings:
     stage: str = setting("AWS: second part of these names, which tells several installations in one account apart.", "dev")
     storage: Literal["s3", "efs"] = setting("AWS: where projects are kept: in the bucket, or on the file system under EFS_DIR.", "s3")
     bucket: str = setting("AWS: name of the bucket that holds projects, and files of runs.", "")
+    file_days: float = setting(
+        "AWS: days that the files of a run are kept, from its start; FILE_HOURS does not count there.", 30.0, least=0.01, most=40_000
+    )
     efs_dir: Path = setting("AWS: folder that the file system is mounted at.", Path("/mnt/mechaway"))
     kms_key: str = setting(
         "AWS: KMS key that locks the vault, as ARN, id or alias. Several separated by commas: the first locks, all unlock.", ""

@@ -106,8 +106,8 @@ def _compile(place: Path) -> None:
     interpreter = find_interpreter()
     if interpreter is None:
         print(
-            f"layer: NOT BYTE-COMPILED: there is no Python {VERSION} on this machine (PYTHON313=/path/to/python{VERSION} names one); "
-            "the functions work, but every cold start takes a second or two longer"
+            f"layer: NOT BYTE-COMPILED: there is no Python {VERSION} on this machine (`uv python install {VERSION}` gets one, and "
+            f"PYTHON313=/path/to/python{VERSION} names one); the functions work, but every cold start takes a second or two longer"
         )
         return
     # Unchecked: zip files do not keep times, and the code in a layer does not change. -s, -p: the place it has in Lambda, for tracebacks.
@@ -120,7 +120,9 @@ def find_interpreter() -> str | None:
     """A Python of the runtime's version, as its path."""
     named = os.environ.get("PYTHON313")
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = [named, sys.executable, shutil.which(f"python{VERSION}"), *map(str, sorted(pyenv.glob(f"versions/{VERSION}.*/bin/python")))]
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or Path.home() / ".local/share/uv/python")
+    installed = [*sorted(pyenv.glob(f"versions/{VERSION}.*/bin/python")), *sorted(uv.glob(f"cpython-{VERSION}.*/bin/python{VERSION}"))]
+    found = [named, sys.executable, shutil.which(f"python{VERSION}"), *map(str, installed)]
     return next((path for path in found if path and _is_runtime(path)), None)
 
 

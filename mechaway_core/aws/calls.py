@@ -1,10 +1,12 @@
 """Calls to AWS, and what their failures mean in the words of `errors.py`.
 
-A module that calls AWS says in a table what the codes it knows mean to its user; what every service may answer is told here.
+A module that calls AWS says in a table what the codes it knows mean to its user; what every service may answer is told here. That a service
+does not do its part is in the log as well: whoever reads that is not who was answered.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,8 @@ from mechaway_core.names import shorten
 
 Meaning = Callable[[str], MechawayError]
 """What a code means: from the service's own message to an error for the user."""
+
+log = logging.getLogger("mechaway.services")
 
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized")
 SLOW_DOWN = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException", "SlowDown")
@@ -33,9 +37,15 @@ def calling(doing: str, meanings: Mapping[str, Meaning] | None = None) -> Iterat
     except ClientError as error:
         code = code_of(error)
         meaning = (meanings or {}).get(code)
-        raise (_unknown(doing, code, message_of(error)) if meaning is None else meaning(message_of(error))) from error
+        raise _logged(_unknown(doing, code, message_of(error)) if meaning is None else meaning(message_of(error))) from error
     except BotoCoreError as error:  # no connection, no credentials, no region
-        raise Unavailable(f"cannot {doing}: {shorten(str(error), 200)}") from error
+        raise _logged(Unavailable(f"cannot {doing}: {shorten(str(error), 200)}")) from error
+
+
+def _logged(error: MechawayError) -> MechawayError:
+    if isinstance(error, Unavailable):
+        log.error("%s", error)
+    return error
 
 
 def code_of(error: Any) -> str:

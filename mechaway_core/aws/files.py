@@ -66,19 +66,19 @@ class S3Files:
                 self._s3.delete_all(f"{_ROOT}{self._projects.place(project)}/{checked(run_id)}/")
         self.release(project, run_id)
 
-    def delete_older(self, seconds: float) -> int:
-        """See `Files.delete_older`."""
-        until = time.time() - max(seconds, LONGEST_RUN)
+    def delete_older(self, seconds: float, until: float | None = None) -> int:
+        """See `Files.delete_older`. Time is looked at once for each listing, of 1,000 files at most."""
+        before = time.time() - max(seconds, LONGEST_RUN)
         gone: set[str] = set()
         after = ""
-        while page := self._s3.listing(_ROOT, after):
+        while (until is None or time.monotonic() < until) and (page := self._s3.listing(_ROOT, after)):
             old: list[str] = []
             for line in page:
                 after = line.key
                 slug, generation, run, _ = (*line.key.removeprefix(_ROOT).split("/", 3), "", "", "")[:4]
                 if not RUN_ID.fullmatch(run) or (slug, run) in self._kept:
                     continue
-                if began(run) >= until:  # ids of runs are in the order of time: the rest of this project is younger
+                if began(run) >= before:  # ids of runs are in the order of time: the rest of this project is younger
                     after = f"{_ROOT}{slug}/{generation}/~"
                     break
                 old.append(line.key)

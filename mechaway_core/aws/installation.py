@@ -21,6 +21,7 @@ from mechaway_core.settings import Settings, user_cpus
 
 def build(settings: Settings) -> App:
     """Mechaway over the bucket, or the file system, of these settings. Nothing is asked of AWS yet. Raises `Invalid` for settings."""
+    settings = replace(settings, file_hours=settings.file_days * 24)
     account, clock = clients(settings), SystemClock()
     kept = _on_file_system(settings) if settings.storage == "efs" else _in_bucket(account, settings)
     return App(

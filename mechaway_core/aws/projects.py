@@ -78,7 +78,7 @@ class S3Projects:
         return sorted({DEFAULT, *filter(_is_slug, marks)})
 
     def sweep(self) -> int:
-        """Delete what deleted projects left behind; how many were looked at. Safe to do at any time, from several processes at once."""
+        """See `Projects.sweep`."""
         count = 0
         for page in self._s3.walk(_TRASH):
             for line in page:

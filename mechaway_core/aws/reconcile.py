@@ -45,6 +45,7 @@ def reconcile(app: App, *, act: bool = True) -> Report:
             report.problems.append(f'project "{project}": {error}')
     if act:
         app.settle_imports()
+        _empty_trash(app)
     return report
 
 
@@ -61,6 +62,13 @@ def _settle(app: App, project: str, act: bool, report: Report) -> None:
             report.swept += app.handover.sweep(project, app.clock.now())
         except NotFound:  # a project that is gone, but for its schedules
             return
+
+
+def _empty_trash(app: App) -> None:
+    try:
+        app.projects.sweep()
+    except MechawayError as error:  # nobody sees what is there; the next look tries again
+        log.warning("what deleted projects left behind is still there: %s", error)
 
 
 def _shown(schedules: tuple[Schedule, ...]) -> list[dict[str, str]]:

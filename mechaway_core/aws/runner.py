@@ -1,8 +1,8 @@
-"""Events of the runner function: schedules that are due, runs that nobody waits for, and the daily look at the schedules.
+"""Events of the runner function: schedules that are due, runs that nobody waits for, and the daily work.
 
     {"kind": "schedule", "project", "workflow", "node", "expression", "timezone", "scheduled_for"}    from a rule or from Scheduler
     {"kind": "run", "id", "asked_at", "project", "workflow", "node", "items" or "parcel"}             from `LambdaInvoke`
-    {"kind": "reconcile"}                                                                             daily
+    {"kind": "reconcile"}                                                                             daily: schedules, and sweeping
 
 A schedule's event is a wake-up for a minute, and no more: what is due within it, the current document says, to the second. Each of these
 moments is a run of its own, begun at its time, or at once when that is over. A minute in which nothing is due passes.
@@ -125,8 +125,11 @@ def _started(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, 
     return answer
 
 
-def _reconciled(_event: Mapping[str, Any], _attempt: Attempt, app: App) -> dict[str, Any]:
+def _reconciled(_event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, Any]:
+    end = None if attempt.timeout is None else app.clock.monotonic() + attempt.timeout
     report = reconcile(app)
+    if app.settings.storage == "efs":  # a bucket deletes them by itself
+        app.delete_old_files(end)
     if report.problems:
         raise Unavailable(f"not all schedules could be put right: {'; '.join(report.problems)}")
     return report.as_json()

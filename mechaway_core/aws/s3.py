@@ -5,6 +5,7 @@
   connection that was lost. When the time is over the call is `Unavailable`.
 * A write whose answer was lost may have been carried out. If a further try then meets something else than it expects, the error is
   `unsure`, and whoever wrote has to look whether what is there is its own.
+* What made it wait, and what it cannot do, is in the log as well: whoever reads that is not who was answered.
 * Listings are in the order of UTF-8, which is that of code points; keys travel quoted, so that any text can be one.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import random
 import re
 import time
@@ -25,7 +27,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from mechaway_core.aws.connections import Answer, Connections, Lost
 from mechaway_core.aws.signing import NO_BODY, Keys, quoted_path, quoted_query, sign
-from mechaway_core.errors import Invalid, MechawayError, Unavailable
+from mechaway_core.errors import Invalid, Unavailable
 from mechaway_core.names import shorten
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Expect, Unchanged
 
@@ -42,6 +44,9 @@ _UPLOAD = re.compile(rb"<UploadId>([^<]+)</UploadId>")
 _NOT_XML = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # a text: as a pattern it takes 4 ms to be made, and few need it
 _ETAG = re.compile(r"[0-9A-Za-z_-]{1,200}", re.ASCII)
 _SAVES = "x-amz-meta-saves"
+
+
+log = logging.getLogger("mechaway.s3")
 
 
 class BucketUnavailable(Unavailable):
@@ -298,21 +303,25 @@ class S3:
         until = time.monotonic() + self.timeout
         until = until if deadline is None else min(until, deadline)
         unsure = skewed = False
+        why = ""
         for tries in count():
             try:
                 answer = self._send(method, target, headers or {}, body() if callable(body) else body, into)
             except Lost as lost:
                 unsure = unsure or lost.sent
-                why = f"the connection failed: {lost}"
                 if lost.old:
                     continue
+                why = f"the connection failed: {lost}"
             else:
                 said = _Said(answer, unsure)
                 if answer.status == 403 and said.code == "RequestTimeTooSkewed" and not skewed:
                     skewed = True
                     self._skew = _clock(answer) - time.time()
+                    log.warning("the clock of this machine is %+.0f s from that of S3, whose counts from now on", -self._skew)
                     continue
                 if answer.status not in AGAIN:
+                    if why and not why.startswith("it answers 409"):  # which says no more than that two writers met
+                        log.warning("S3 was asked %d times for one %s, since %s", tries + 1, method, why)
                     return said
                 unsure = unsure or answer.status in MAYBE_DONE
                 why = f"it answers {answer.status} {said.code}".rstrip()
@@ -349,23 +358,29 @@ class S3:
 
     def _gave_up(self, method: str, why: str, unsure: bool) -> BucketUnavailable:
         known = "it is not known whether it was saved" if unsure and method != "GET" else "nothing was changed"
-        return BucketUnavailable(f"S3 did not do it within {self.timeout:g} s (MECHAWAY_S3_TIMEOUT): {why}; {known}")
+        return _told(BucketUnavailable(f"S3 did not do it within {self.timeout:g} s (MECHAWAY_S3_TIMEOUT): {why}; {known}"))
 
-    def _refusal(self, said: _Said, verb: str, key: str) -> MechawayError:
+    def _refusal(self, said: _Said, verb: str, key: str) -> BucketUnavailable:
+        return _told(BucketUnavailable(self._reason(said, verb, key)))
+
+    def _reason(self, said: _Said, verb: str, key: str) -> str:
         bucket, status, code = self.place.bucket, said.answer.status, said.code
         if code == "NoSuchBucket":
-            return BucketUnavailable(
-                f'there is no bucket "{bucket}": set MECHAWAY_BUCKET to the one of the stack, or deploy the stack again'
-            )
+            return f'there is no bucket "{bucket}": set MECHAWAY_BUCKET to the one of the stack, or deploy the stack again'
         if status in (301, 307) or code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
-            return BucketUnavailable(f'the bucket "{bucket}" is not in the Region {self.place.region}: set AWS_REGION to where it is')
+            return f'the bucket "{bucket}" is not in the Region {self.place.region}: set AWS_REGION to where it is'
         if status == 403:
             about = "its role needs that right, and s3:ListBucket to be told of what is missing"
-            return BucketUnavailable(f'this process may not {verb} "{shorten(key)}" in the bucket "{bucket}" ({code or status}): {about}')
-        return BucketUnavailable(f'"{shorten(key)}" in the bucket "{bucket}" cannot be {_PAST[verb]}: S3 answers {status} {code}'.rstrip())
+            return f'this process may not {verb} "{shorten(key)}" in the bucket "{bucket}" ({code or status}): {about}'
+        return f'"{shorten(key)}" in the bucket "{bucket}" cannot be {_PAST[verb]}: S3 answers {status} {code}'.rstrip()
 
 
 _PAST = {"read": "read", "write": "written", "list": "listed", "delete": "deleted"}
+
+
+def _told(error: BucketUnavailable) -> BucketUnavailable:
+    log.error("%s", error)
+    return error
 
 
 def _in_xml(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mechaway_core import __version__
 from mechaway_core.access.scopes import SCOPES
 from mechaway_core.cli import cron, moving, schedules
-from mechaway_core.cli.edge import only_here, opened
+from mechaway_core.cli.edge import in_aws, only_here, opened
 from mechaway_core.errors import Invalid, Malformed, MechawayError
 from mechaway_core.names import shorten
 from mechaway_core.settings import Settings
@@ -312,15 +312,10 @@ def _secret_rotate(arguments: argparse.Namespace) -> int:
 
 
 def _reconcile(arguments: argparse.Namespace) -> int:
-    from mechaway_core import aws
-    from mechaway_core.aws.environment import load
     from mechaway_core.aws.reconcile import reconcile
 
-    app = aws.build(load(serves=False))
-    try:
+    with in_aws() as app:
         report = reconcile(app, act=not arguments.dry_run)
-    finally:
-        app.close()
     if arguments.json:
         _print_json(report.as_json())
     else:

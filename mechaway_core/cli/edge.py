@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,8 @@ def opened(arguments: argparse.Namespace) -> Iterator[App]:
 
     set_up()
     settings = Settings.load(data_dir=arguments.data_dir)
-    app = _in_aws() if settings.bucket and arguments.data_dir is None else _here(settings)
-    try:
+    with in_aws() if settings.bucket and arguments.data_dir is None else contextlib.closing(_here(settings)) as app:
         yield app
-    finally:
-        app.close()
 
 
 def only_here(arguments: argparse.Namespace) -> None:
@@ -43,7 +41,17 @@ def _here(settings: Settings) -> App:
     return build(settings)
 
 
-def _in_aws() -> App:
+@contextlib.contextmanager
+def in_aws() -> Iterator[App]:
+    """The installation in AWS which the environment describes, closed at the end."""
     from mechaway_core.aws import build, environment
 
-    return build(environment.load(serves=False))
+    told_twice = [logging.getLogger(name) for name in ("mechaway.s3", "mechaway.services")]  # raised, too, and a command prints that
+    for log in told_twice:
+        log.disabled = True
+    try:
+        with contextlib.closing(build(environment.load(serves=False))) as app:
+            yield app
+    finally:
+        for log in told_twice:
+            log.disabled = False

@@ -1,9 +1,8 @@
 """When a cron expression fires in a time zone.
 
 Clocks that are set forward skip local times, and what was to fire then does not. Clocks that are set back show local times twice, and what
-names such a time fires at its first; only an expression that names no hours, or steps through the minutes (`*/10 * * * *`), goes on
-by elapsed time. That is how EventBridge Scheduler has it (Amazon EventBridge Scheduler User Guide, "Daylight savings time"), and cronie
-for what it calls wildcard jobs.
+names such a time fires at its first. So EventBridge Scheduler has it (its User Guide, "Daylight savings time"). Only an expression that
+names no hours, or steps through the minutes (`*/10 * * * *`), goes on by elapsed time, as cronie has it for what it calls wildcard jobs.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ LOCK = ".clock"
 
 NAP = 10.0  # seconds: the longest sleep, for machines that were suspended and clocks that were set
 RELOAD = 600.0  # seconds between two looks at all schedules, for saves whose process died before it rang
+SET = 1.0  # seconds by which a clock is set back at least; less is how clocks are kept right
 TRY_AGAIN = 1.0  # seconds after which a run that could not begin is tried again, while it is within its grace
 MOST_QUEUED = 100  # due times that wait for the run of an earlier one
 
@@ -73,6 +74,8 @@ class Timekeeper:
         self._entries: dict[_Place, _Entry] = {}
         self._line: list[tuple[float, int, _Place, int]] = []  # a heap of (when, turn, whose, due time)
         self._turns = 0
+        self._look_again = 0.0
+        self._ahead = 0.0  # the clock of the machine before the one that only goes forward
         self._stopped = threading.Event()
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
@@ -115,16 +118,35 @@ class Timekeeper:
     def _lead(self) -> None:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mechaway-scheduled")
         self._bell.listen()
-        look_again = 0.0
         while not self._stopped.is_set():
-            if self._app.clock.monotonic() >= look_again:
-                look_again = self._app.clock.monotonic() + (RELOAD if self._load_all() else TRY_AGAIN)
-            self._start_due()
-            rung = self._bell.wait(min(self._until_next(), NAP))
-            if rung is None:
-                look_again = 0.0
-            else:
-                self._load(rung)
+            try:
+                self._turn()
+            except Exception:  # a mistake of ours must not stop the clock for good
+                log.exception("the clock met a mistake of ours and looks at all schedules again")
+                self._look_again = 0.0
+                self._stopped.wait(TRY_AGAIN)
+
+    def _turn(self) -> None:
+        """One turn of the clock: start what is due, sleep until something is or somebody rings."""
+        clock = self._app.clock
+        if clock.monotonic() >= self._look_again:
+            self._look_again = clock.monotonic() + (RELOAD if self._load_all() else TRY_AGAIN)
+        self._notice_set_back()
+        self._start_due()
+        rung = self._bell.wait(min(self._until_next(), NAP))
+        if rung is None:
+            self._look_again = 0.0
+        else:
+            self._load(rung)
+
+    def _notice_set_back(self) -> None:
+        """After the clock of the machine was set back, wait for times that seemed to be past; those that had their run get no other."""
+        ahead = self._app.clock.now() - self._app.clock.monotonic()
+        if ahead < self._ahead - SET:
+            log.warning("the clock was set back by %.0f s", self._ahead - ahead)
+            for entry in self._entries.values():
+                self._wait_for(entry, self._app.clock.now())
+        self._ahead = ahead
 
     def _until_next(self) -> float:
         return self._line[0][0] - self._app.clock.now() if self._line else NAP
@@ -268,7 +290,11 @@ class Timekeeper:
                         run.cancel()
             entry.going[due] = None
         assert self._pool is not None
-        self._pool.submit(self._run, entry, due)
+        try:
+            self._pool.submit(self._run, entry, due)
+        except RuntimeError:  # told to stop at this moment; who leads next finds it
+            with entry.lock:
+                entry.going.pop(due, None)
 
     def _skipped(self, entry: _Entry, due: int) -> None:
         log.warning(

@@ -35,7 +35,8 @@ class _State:
     """All that is lost, on purpose, in a forked child: the processes belong to its parent."""
 
     pid: int = field(default_factory=os.getpid)
-    changed: threading.Condition = field(default_factory=threading.Condition)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    changed: threading.Condition = field(init=False)  # with that lock
     idle: deque[LuaProcess] = field(default_factory=deque)
     busy: set[LuaProcess] = field(default_factory=set)
     starting: int = 0
@@ -44,6 +45,9 @@ class _State:
     failures: int = 0
     failure: str = ""
     closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.changed = threading.Condition(self.lock)
 
 
 class Pool:
@@ -129,14 +133,13 @@ class Pool:
         state = self._state
         if state.pid != os.getpid():
             state = self._state = _State()
-        with state.changed:
+        with state.lock:
+            if state.idle and len(state.busy) < self._workers and not state.closed:
+                return self._take(state)
             failures, announced = state.failures, False
             while not state.closed:
                 if state.idle and len(state.busy) < self._workers:
-                    process = self._warmest(state.idle)
-                    state.busy.add(process)
-                    self._keep_ready(state)
-                    return process
+                    return self._take(state)
                 if state.failures > failures and not state.starting:
                     raise Unavailable(state.failure)
                 left = until - time.monotonic()
@@ -154,6 +157,13 @@ class Pool:
                 finally:
                     state.waiting -= 1
             raise Unavailable("the Lua sandbox is closed")
+
+    def _take(self, state: _State) -> LuaProcess:
+        process = self._warmest(state.idle)
+        state.busy.add(process)
+        if not state.idle or state.waiting:
+            self._keep_ready(state)
+        return process
 
     @staticmethod
     def _warmest(idle: deque[LuaProcess]) -> LuaProcess:
@@ -223,7 +233,7 @@ class Pool:
     def _give_back(self, process: LuaProcess) -> None:
         state = self._state
         spent = process.leaving or process.calls >= RECYCLE_AFTER
-        with state.changed:
+        with state.lock:
             if not spent and not state.closed:
                 state.busy.discard(process)
                 process.free_since = time.monotonic()

@@ -21,6 +21,7 @@ from mechaway_core.sandbox.worker import MB
 
 CHECK_SECONDS = 10.0
 CHECK_MB = 64
+REMEMBERED = 65_536  # characters of a script; what is made of a longer one is made again each time
 BATCH = MB  # bytes of arguments that are evaluated in one call: decoded, they take several times that
 
 # What an expression can use. A test holds this against the box.
@@ -118,17 +119,10 @@ class Sandbox:
         6, or 1 more than `limits.timeout`). `deadline`: a `time.monotonic()` that bounds waiting and running.
         Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`.
         """
-        name = _plain_name(name)
-        needs = _needs(script)
-        parts = [
-            b"run",
-            _utf8(script, "the script"),
-            name.encode(),
-            _json(items, "the items"),
-            _json({name: context[name] for name in needs.context if name in context}, "the context"),
-            needs.world,
-            *_chances(),
-        ]
+        prepared = _prepared if len(script) <= REMEMBERED else _prepared.__wrapped__
+        source, called, needs = prepared(script, name)
+        given = _json({name: context[name] for name in needs.context if name in context}, "the context") if needs.context else b"{}"
+        parts = [b"run", source, called, _json(items, "the items"), given, needs.world, *_chances()]
         record, answer = self._call(parts, limits, "the script", len(parts[3]), wait, deadline)
         return Outcome(orjson.loads(b"".join(answer)), _lines(record))
 
@@ -243,11 +237,6 @@ def _row_message(message: str, limits: Limits) -> str:
     return _needs_memory("the expression", limits, False, 0) if message == "not enough memory" else message
 
 
-@lru_cache(maxsize=1024)
-def _plain_name(name: str) -> str:
-    return re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
-
-
 class _Needs(NamedTuple):
     """What a script can look at. A name that does not stand in it is never read, so what is behind it need not be made over there."""
 
@@ -265,6 +254,13 @@ def _needs(script: str) -> _Needs:
     everything = _ALL.search(script) is not None
     context = tuple(name for name in CONTEXT if everything or name in script)
     return _Needs(context, b"all" if _WORLD.search(script) else b"")
+
+
+@lru_cache(maxsize=1024)
+def _prepared(script: str, name: str) -> tuple[bytes, bytes, _Needs]:
+    """What is the same for every run of a script: its source, what it is called, and what it can look at."""
+    plain = re.sub(r"[^\w. -]", "_", name, flags=re.ASCII)[:50] or "script"
+    return _utf8(script, "the script"), plain.encode(), _needs(script)
 
 
 _draws = struct.iter_unpack("48s", b"")

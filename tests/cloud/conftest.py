@@ -19,6 +19,7 @@ _running: list[Emulator] = []
 NOT_SHOWN = (
     "Storage efs: the emulator has no file systems; the template and the adapters have tests of their own",
     "limits of Lambda (memory, payload, read-only code) and SnapStart: the emulator runs functions as plain processes",
+    "iam:PassRole: the emulator does not ask for it; tests/house looks at the template",
     "tampering with what KMS wrapped: the emulator's KMS does not notice; tests/contracts shows it",
 )
 

@@ -60,6 +60,10 @@ def missing() -> str | None:
     return "no docker daemon answers, and there is none that this user could start"
 
 
+class NoContainers(Exception):
+    """Docker is there and cannot run a container, as where it may not set up networks; the sentence says why."""
+
+
 class Docker:
     """A docker daemon to talk to. Leave it as a context manager: one that was started here is ended."""
 
@@ -86,12 +90,15 @@ class Docker:
         places = ("--data-root", self.home / "data", "--exec-root", self.home / "exec", "--pidfile", self.home / "pid", "-H", self.host)
         with (self.home / "log").open("wb") as log:
             self.process = subprocess.Popen(["dockerd", *places], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        until(self._up, "the docker daemon", patience=60)
+        try:
+            until(self._up, "the docker daemon", patience=120)
+        except AssertionError as error:
+            raise NoContainers(str(error)) from error
 
     def _up(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"dockerd ended with {self.process.returncode}: {(self.home / 'log').read_text()[-3000:]}")
+            raise NoContainers(f"dockerd ended with {self.process.returncode}: {(self.home / 'log').read_text()[-300:].strip()}")
         return _answers(self.host)
 
     def close(self) -> None:
@@ -123,7 +130,15 @@ class Docker:
         return self.run("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
 
     def base_image(self) -> str:
-        """An image of the Python runtime: Amazon's, else a stand-in."""
+        """An image of the Python runtime, of which a container was run: Amazon's, else a stand-in. Raises `NoContainers`."""
+        image = self._find_image()
+        try:
+            self.run("run", "--rm", "--entrypoint", "/bin/sh", image, "-c", "exit 0")
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            raise NoContainers(str(error)) from error
+        return image
+
+    def _find_image(self) -> str:
         if self.run("images", "--quiet", AMAZONS):
             return AMAZONS
         try:

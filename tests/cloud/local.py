@@ -20,9 +20,9 @@ from typing import Any
 
 import httpx
 
-from tests.cloud.containers import Docker, missing, notes
+from tests.cloud.containers import Docker, NoContainers, missing, notes
 from tests.cloud.emulator import ROOT, Emulator, free_port, machine
-from tests.cloud.stack import NO_CONFIG, SAM, overrides, sam
+from tests.cloud.stack import MOST, NO_CONFIG, SAM, overrides, sam
 from tests.journeys.server import Caller, until
 
 TOKEN = "local-token"
@@ -42,6 +42,7 @@ class Local(Caller):
         self.http = self.stranger()
         self.http.headers["authorization"] = f"Bearer {TOKEN}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._how: list[Any] = []  # what every command of `sam local` is told
 
     def __enter__(self) -> Local:
         try:
@@ -72,19 +73,31 @@ class Local(Caller):
         return path
 
     def _start(self, built: Path, variables: Path) -> None:
-        image = self.docker.base_image()
-        arguments: list[Any] = ["local", "start-api", *NO_CONFIG, "--template", built / "template.yaml", "--env-vars", variables]
-        arguments += ["--invoke-image", image, "--skip-pull-image", "--warm-containers", "LAZY", "--host", "127.0.0.1"]
-        arguments += ["--port", str(self.port), *overrides({"Architecture": machine(), "EndpointUrl": self.emulator.url})]
+        self._how = [*NO_CONFIG, "--template", built / "template.yaml", "--env-vars", variables]
+        self._how += ["--invoke-image", self.docker.base_image(), "--skip-pull-image"]
+        self._how += overrides({"Architecture": machine(), "EndpointUrl": self.emulator.url})
+        arguments = ["local", "start-api", *self._how, "--warm-containers", "LAZY", "--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [SAM, *arguments],
-                env=self.emulator.credentials() | self.docker.environment() | {"TMPDIR": str(self.home)},  # SAM leaves locks
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _environment(self) -> dict[str, str]:
+        return self.emulator.credentials() | self.docker.environment() | {"TMPDIR": str(self.home)}  # SAM leaves locks
+
+    def invoke(self, function: str, event: Path) -> Any:
+        """What a function answers to an event, by `sam local invoke`, in a container of its own."""
+        command = [SAM, "local", "invoke", function, "--event", event, *self._how]
+        done = subprocess.run(
+            command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=MOST, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout.strip().splitlines()[-1])
 
     def _listens(self) -> bool:
         assert self.process is not None
@@ -131,12 +144,17 @@ def main() -> int:
         print(f"containers cannot be run: {why}", file=sys.stderr)
         return 1
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), local(port) as made:
-        print(f"Mechaway in containers on {made.url} (token: {TOKEN}); nothing is kept after Ctrl-C. Log: {made.log}", flush=True)
-        for note in notes:
-            print(note, flush=True)
-        signal.pause()
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell, which put it into the background, has it ignore the first
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt), local(port) as made:
+            print(f"Mechaway in containers on {made.url} (token: {TOKEN}); nothing is kept after Ctrl-C. Log: {made.log}", flush=True)
+            for note in notes:
+                print(note, flush=True)
+            signal.pause()
+    except NoContainers as error:
+        print(f"containers cannot be run: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +38,48 @@ def sam(*arguments: str | Path, env: Mapping[str, str], cwd: Path = ROOT) -> str
     )
     assert done.returncode == 0, f"sam {arguments[0]} ended with {done.returncode}:\n{done.stdout[-6000:]}"
     return done.stdout
+
+
+def answer_sam(*arguments: str | Path, answers: Mapping[str, str], env: Mapping[str, str], cwd: Path) -> str:
+    """Run SAM at a terminal and answer what it asks, by a part of the question; Enter for all else. What it showed."""
+    ours, its = pty.openpty()
+    shown, asked = "", 0  # and how much of it was asked before
+    with subprocess.Popen([SAM, *arguments], cwd=cwd, env=env, stdin=its, stdout=its, stderr=its, start_new_session=True) as process:
+        os.close(its)
+        end = threading.Timer(MOST, process.kill)
+        end.start()
+        try:
+            while text := _read(ours):
+                shown += text
+                line = shown[asked:].rpartition("\n")[2]
+                if re.search(QUESTION, _plain(line)):
+                    asked = len(shown)
+                    said = next((answer for question, answer in answers.items() if question in _plain(line)), "")
+                    os.write(ours, f"{said}\n".encode())
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            end.cancel()
+            os.close(ours)
+    assert process.returncode == 0, f"sam {arguments[0]} ended with {process.returncode}:\n{shown[-6000:]}"
+    return _plain(shown)
+
+
+QUESTION = r"\[[^\]]*\]: $|Parameter \w+: $"  # those with an answer that is offered, and those without
+
+
+def _plain(text: str) -> str:
+    """A text without what only a terminal understands."""
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+
+
+def _read(terminal: int) -> str:
+    """What came; nothing when the other end is closed, which Linux tells by an error."""
+    try:
+        return os.read(terminal, 65536).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def overrides(parameters: Mapping[str, str]) -> list[str]:
@@ -69,6 +115,23 @@ class Stack:
             *overrides(parameters),
             env=self.emulator.credentials(),
         )
+        self._look()
+
+    def deploy_guided(self, built: Path, folder: Path, **answers: str) -> str:
+        """Create it by `sam deploy --guided`, which writes into samconfig.toml in `folder` what was answered, by parameter.
+
+        What is not answered is what this file, the template and SAM offer. The answer is what SAM showed.
+        """
+        shutil.copy(ROOT / "samconfig.toml", folder)
+        questions = {f"Parameter {name}": answer for name, answer in answers.items()}
+        questions |= {"Stack Name": self.name, "AWS Region": REGION}
+        questions |= {"no authentication": "y", "Deploy this changeset": "y"}
+        given = ("deploy", "--guided", "--template-file", built / "template.yaml", "--config-file", folder / "samconfig.toml")
+        shown = answer_sam(*given, "--no-progressbar", answers=questions, env=self.emulator.credentials(), cwd=folder)
+        self._look()
+        return shown
+
+    def _look(self) -> None:
         described = self.emulator.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"][0]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -76,7 +77,9 @@ def values(tables: Tables, project: str = "default") -> list[Any]:
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, ""), (409, "ConditionalRequestConflict")])
-def test_what_passes_by_itself_is_tried_again(adapters: Adapters, server: S3Server, status: int, code: str) -> None:
+def test_what_passes_by_itself_is_tried_again(
+    adapters: Adapters, server: S3Server, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
     version = adapters.store.put("default", "k", b"1")
     with server.failing(Fault("answer", anything, 3, status, code)):
         version = adapters.store.put("default", "k", b"2", version)
@@ -85,9 +88,12 @@ def test_what_passes_by_itself_is_tried_again(adapters: Adapters, server: S3Serv
     with server.failing(Fault("answer", writing, 3, status, code)):
         insert(adapters.tables, 1)
     assert values(adapters.tables) == [1]
+    assert (f"S3 was asked 4 times for one PUT, since it answers {status} {code}".rstrip() in caplog.text) == (status != 409)
 
 
-def test_what_does_not_pass_in_time_is_unavailable_and_nothing_is_changed(make: Callable[..., Adapters], server: S3Server) -> None:
+def test_what_does_not_pass_in_time_is_unavailable_and_nothing_is_changed(
+    make: Callable[..., Adapters], server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
     adapters = make(s3_timeout=0.3)
     version = adapters.store.put("default", "k", b"1")
     insert(adapters.tables, 1)
@@ -104,6 +110,7 @@ def test_what_does_not_pass_in_time_is_unavailable_and_nothing_is_changed(make: 
     assert values(adapters.tables) == [1]
     assert insert(adapters.tables, 3) == [(2, 1)]
     assert not adapters.projects.exists("shop")
+    assert "S3 did not do it within 0.3 s" in caplog.text
 
 
 def test_a_connection_that_was_closed_while_nobody_used_it_costs_nothing(adapters: Adapters, server: S3Server) -> None:
@@ -114,7 +121,7 @@ def test_a_connection_that_was_closed_while_nobody_used_it_costs_nothing(adapter
         adapters.store.put("default", "k", b"2", version)
 
 
-def test_a_clock_that_is_wrong_is_corrected_by_that_of_s3(adapters: Adapters, server: S3Server) -> None:
+def test_a_clock_that_is_wrong_is_corrected_by_that_of_s3(adapters: Adapters, server: S3Server, caplog: pytest.LogCaptureFixture) -> None:
     date = ("Date", "Mon, 01 Jan 2035 00:00:00 GMT")
     adapters.store.put("default", "k", b"1")
     skewed = Fault("answer", anything, 1, 403, "RequestTimeTooSkewed", (date,))
@@ -122,6 +129,7 @@ def test_a_clock_that_is_wrong_is_corrected_by_that_of_s3(adapters: Adapters, se
     with server.failing(skewed), server.counting() as requests:
         adapters.store.get("default", "k")
     assert [request.headers["x-amz-date"][:4] for request in requests][1] == "2035"
+    assert re.search(r"the clock of this machine is -\d+ s from that of S3", caplog.text)
     with (
         pytest.raises(Unavailable, match="RequestTimeTooSkewed"),
         server.failing(for_good),
@@ -162,12 +170,13 @@ def test_what_is_wrong_with_the_bucket_is_said(adapters: Adapters, server: S3Ser
             call()
 
 
-def test_a_bucket_that_is_not_there_is_unavailable(adapters: Adapters, bucket: S3) -> None:
+def test_a_bucket_that_is_not_there_is_unavailable(adapters: Adapters, bucket: S3, caplog: pytest.LogCaptureFixture) -> None:
     missing = clients(Settings(bucket="no-such-bucket-anywhere")).s3
     with pytest.raises(Unavailable, match='there is no bucket "no-such-bucket-anywhere"'):
         missing.get("k")
     with pytest.raises(Unavailable, match="there is no bucket"):
         missing.put("k", b"1", "0" * 32)
+    assert caplog.text.count('there is no bucket "no-such-bucket-anywhere"') == 2
 
 
 def test_an_object_of_somebody_else_is_no_document(adapters: Adapters, bucket: S3) -> None:

@@ -315,6 +315,15 @@ def test_old_files_go_and_new_ones_stay(files: Files, place: Path) -> None:
     assert content(files, infos[2]) == b"x"
 
 
+def test_when_time_is_over_what_is_left_is_for_the_next_time(files: Files) -> None:
+    old = [keep(files, b"x", run=run_id(2 * HOUR)) for _ in range(2)]
+    for one in old:
+        files.release("one", one.handle[5:41])
+    assert files.delete_older(HOUR, time.monotonic()) == 0
+    assert [content(files, one) for one in old] == [b"x", b"x"]
+    assert files.delete_older(HOUR, time.monotonic() + 60) == 2
+
+
 @in_folders
 def test_the_files_of_a_run_that_goes_on_stay_however_old_it_is(make: Make) -> None:
     mine, other, run = make(), make(), run_id(100 * HOUR)

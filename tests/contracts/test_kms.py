@@ -101,7 +101,9 @@ def test_without_a_key_there_is_no_ring(kms: Any) -> None:
         ("AccessDeniedException", "role may not use the KMS key"),
     ],
 )
-def test_a_key_that_cannot_be_used_locks_the_vault_and_says_what_to_do(kms: Any, arn: str, code: str, words: str) -> None:
+def test_a_key_that_cannot_be_used_locks_the_vault_and_says_what_to_do(
+    kms: Any, arn: str, code: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     wrapped = ring(kms, arn).wrap("a", new_key())
     calls: dict[str, Callable[[], bytes]] = {
         "Decrypt": lambda: ring(kms, arn).unwrap("a", wrapped),
@@ -111,6 +113,7 @@ def test_a_key_that_cannot_be_used_locks_the_vault_and_says_what_to_do(kms: Any,
         with failing(kms, operation, code), pytest.raises(Locked, match=words) as refused:
             call()
         assert arn in str(refused.value)
+        assert str(refused.value) in caplog.text
         if code == "AccessDeniedException":
             assert f"kms:{operation}" in str(refused.value)
 
@@ -119,11 +122,14 @@ def test_a_key_that_cannot_be_used_locks_the_vault_and_says_what_to_do(kms: Any,
     ("code", "status"),
     [("ThrottlingException", 400), ("KMSInternalException", 500), ("DependencyTimeoutException", 503), ("KeyUnavailableException", 500)],
 )
-def test_kms_that_cannot_answer_now_is_unavailable_and_not_locked(kms: Any, arn: str, code: str, status: int) -> None:
+def test_kms_that_cannot_answer_now_is_unavailable_and_not_locked(
+    kms: Any, arn: str, code: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     wrapped = ring(kms, arn).wrap("a", new_key())
     with failing(kms, "Decrypt", code, status=status), pytest.raises(Unavailable, match=code) as refused:
         ring(kms, arn).unwrap("a", wrapped)
     assert not isinstance(refused.value, Locked)
+    assert str(refused.value) in caplog.text
 
 
 def test_kms_that_cannot_be_reached_is_a_sentence(account: Account, arn: str) -> None:

@@ -34,6 +34,15 @@ def test_a_project_is_there_from_its_creation_to_its_deletion(projects: Projects
     assert projects.list() == ["default"]
 
 
+def test_a_sweep_touches_nothing_that_is_there(projects: Projects, store: Store) -> None:
+    projects.create("shop")
+    store.put("shop", "k", b"1")
+    store.put("default", "k", b"1")
+    projects.sweep()
+    assert projects.list() == ["default", "shop"]
+    assert store.keys("shop", "") == store.keys("default", "") == ["k"]
+
+
 @pytest.mark.parametrize("slug", ["a", "0", "a-b", "a" * 63, "9-"])
 def test_a_slug_of_small_letters_digits_and_dashes_is_taken(projects: Projects, slug: str) -> None:
     projects.create(slug)

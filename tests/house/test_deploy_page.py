@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from bench.measures.costs import OUTSIDE, OVERHEAD, S3_CALL, SCRIPT, shapes
-from bench.prices import AS_OF, Usage, dollars_idle_per_month, dollars_per_million
+from bench.measures.costs import OUTSIDE, OVERHEAD, S3_CALL, SCRIPT, Shape, count, shapes
+from bench.prices import AS_OF, TABLE_DAYS, Usage, dollars_idle_per_month, dollars_per_million
+from bench.setup import Bench
 from tests.house.test_template import TEMPLATE
 from tests.house.tree import ROOT
 
@@ -80,8 +83,17 @@ def test_costs_on_the_page_are_what_the_prices_make_of_the_calls() -> None:
         assert (milliseconds, dollars) == (f"{seconds * 1000:.0f}", f"{dollars_per_million(usage):.2f}"), title
     assert rows[-1][-1] == f"{dollars_idle_per_month():.2f}"
     assert f"prices of {AS_OF}" in PAGE
-    kept = dollars_per_million(Usage(kept_mb=1)) - dollars_per_million(Usage())
-    assert f"adds ${kept:.0f} to a" in PAGE
+    kept, longer = (dollars_per_million(Usage(kept_mb=1, kept_days=days)) - dollars_per_million(Usage()) for days in (TABLE_DAYS, 30))
+    assert f"adds ${kept:.2f} to a million writes; it would be ${longer:.0f}" in PAGE
+    assert (TEMPLATE["Parameters"]["TableVersionDays"]["Default"], TABLE_DAYS) == (3, 3.5)
+
+
+@pytest.mark.parametrize("shape", shapes("http://127.0.0.1:9"), ids=lambda shape: shape.title)
+def test_calls_of_s3_on_the_page_are_those_that_are_made(shape: Shape, tmp_path: Path) -> None:
+    if "HTTP call" in shape.title:  # which asks nothing of S3, and somebody to call
+        shape = replace(shape, nodes=shape.nodes[:-1])
+    told = {title: (float(puts), float(gets)) for title, gets, puts, _, _ in list(table("What it costs"))[:-1]}
+    assert count(Bench(1, 1, tmp_path), shape) == told[shape.title]
 
 
 def runs() -> list[str]:

@@ -136,6 +136,13 @@ def test_what_may_be_done_is_narrowed_to_what_it_is_done_to() -> None:
             assert "*" not in action, f"{name}: {action}"
 
 
+def test_only_the_role_of_scheduler_is_handed_on_and_only_to_scheduler() -> None:
+    """The emulator does not look at it."""
+    [statement] = [statement for _, statement in granted() if "iam:PassRole" in actions(statement)]
+    assert statement["Resource"] == {"Fn::GetAtt": "SchedulerRole.Arn"}
+    assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+
+
 def test_no_role_has_a_policy_of_aws() -> None:
     for role in of_type("AWS::IAM::Role").values():
         assert role.get("ManagedPolicyArns", [{"Ref": "Work"}]) == [{"Ref": "Work"}]
@@ -181,7 +188,13 @@ def test_the_bucket_is_encrypted_versioned_and_cleaned_up() -> None:
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
     assert "NoncurrentVersionExpiration" in rules["old-versions"]
+    assert "Prefix" not in rules["old-versions"]
     assert "AbortIncompleteMultipartUpload" in rules["cut-off-uploads"]
+    # A table is put whole by each write; the rest of the bucket is not so much that its history would cost anything.
+    assert rules["old-versions-of-tables"]["Prefix"] == "tables/"
+    tables = rules["old-versions-of-tables"]["NoncurrentVersionExpiration"]
+    assert tables == {"NoncurrentDays": {"Ref": "TableVersionDays"}}
+    assert TEMPLATE["Parameters"]["TableVersionDays"]["Default"] <= TEMPLATE["Parameters"]["VersionDays"]["Default"]
     assert {rule["Prefix"] for rule in rules.values() if "ExpirationInDays" in rule} == {"files/", "runs/"}
 
 
@@ -215,7 +228,18 @@ def test_the_token_is_generated_and_never_shown() -> None:
     assert TEMPLATE["Parameters"]["ApiToken"]["NoEcho"] is True
     assert "GenerateSecretString" in of_type("AWS::SecretsManager::Secret")["TokenSecret"]
     uses = [line.strip() for line in TEXT.splitlines() if "!Ref ApiToken" in line]
-    assert uses == ['TokenGiven: !Not [!Equals [!Ref ApiToken, ""]]', "SecretString: !If [TokenGiven, !Ref ApiToken, !Ref AWS::NoValue]"]
+    assert uses == [
+        "TokenGiven: !Not [!Equals [!Ref ApiToken, generate]]",
+        "SecretString: !If [TokenGiven, !Ref ApiToken, !Ref AWS::NoValue]",
+    ]
+
+
+def test_a_token_of_ones_own_is_not_a_short_one() -> None:
+    parameter = TEMPLATE["Parameters"]["ApiToken"]
+    for taken in (parameter["Default"], "generate", "f" * 24, "A-z0.9_~+/" * 6, "QUJDREVGR0hJSktMTU5PUFFSU1RVVg=="):
+        assert re.fullmatch(parameter["AllowedPattern"], taken), taken
+    for refused in ("", "secret", "f" * 23, "with a space in the middle", "é" * 24, '{"token": "' + "f" * 24 + '"}', "f" * 24 + "\n"):
+        assert not re.fullmatch(parameter["AllowedPattern"], refused), refused
 
 
 def test_every_variable_of_the_functions_is_a_setting() -> None:
@@ -227,6 +251,7 @@ def test_every_variable_of_the_functions_is_a_setting() -> None:
 
 
 def test_what_the_settings_accept_the_parameters_accept() -> None:
+    assert Settings.load({variable("file_days"): str(TEMPLATE["Parameters"]["FileDays"]["MinValue"])}).file_days == 1
     for parameter, setting in {"Storage": "storage", "Schedules": "schedules"}.items():
         for value in TEMPLATE["Parameters"][parameter]["AllowedValues"]:
             assert getattr(Settings.load({variable(setting): value}), setting) == value

@@ -58,6 +58,12 @@ def test_what_is_for_this_machine_alone_says_so(installation: dict[str, object])
     assert "--data-dir" in done.stderr
 
 
+def test_a_bucket_that_is_not_there_is_said_once(installation: dict[str, object]) -> None:
+    done = mechaway("secret", "list", settings=installation | {"bucket": "no-such-bucket-anywhere"})
+    assert done.returncode == 1
+    assert done.stderr.count("no-such-bucket-anywhere") == 1
+
+
 def test_an_installation_that_is_told_by_half_says_what_is_missing(installation: dict[str, object], tmp_path: Path) -> None:
     done = mechaway("export", "shop", "-o", str(tmp_path / "x.zip"), settings={"bucket": "moved"})
     assert (done.returncode, list(tmp_path.glob("*.zip"))) == (1, [])

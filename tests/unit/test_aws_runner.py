@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -20,6 +21,7 @@ from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.store import LocalStore
 from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import Schedule
+from mechaway_core.record import new_run_id
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -58,8 +60,14 @@ def stem() -> str:
 
 
 @pytest.fixture
-def app(tmp_path: Path, events: Any, kms: Any, stem: str) -> Iterator[App]:
-    settings = Settings(data_dir=tmp_path, sync="normal")
+def storage() -> Literal["s3", "efs"]:
+    """What the settings say; the files are in a folder either way."""
+    return "s3"
+
+
+@pytest.fixture
+def app(tmp_path: Path, events: Any, kms: Any, stem: str, storage: Literal["s3", "efs"]) -> Iterator[App]:
+    settings = Settings(data_dir=tmp_path, sync="normal", storage=storage, file_hours=1)
     files = ProjectFiles(settings)
     app = App(
         settings,
@@ -308,6 +316,87 @@ def test_a_daily_look_that_could_not_put_all_right_is_raised(app: App, events: A
     rules(events, stem).delete("default", "wf")
     with failing(events, "PutRule", "LimitExceededException"), pytest.raises(Unavailable, match="not all schedules"):
         dispatch({"kind": "reconcile"}, Context(), app)
+
+
+def leave_a_file(app: App, hours: float) -> str:
+    """The handle of a file of a run that began so many hours ago and is over."""
+    run_id = new_run_id(time.time() - hours * 3600)
+    info = app._files.write("default", run_id, "a.txt", "text/plain", [b"x"], 100)
+    app._files.release("default", run_id)
+    return info.handle
+
+
+def is_there(app: App, handle: str) -> bool:
+    try:
+        app.open_file("default", handle).close()
+    except NotFound:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("storage", ["efs"])
+def test_the_daily_work_deletes_old_files_on_a_file_system(app: App) -> None:
+    old, young = leave_a_file(app, 2), leave_a_file(app, 0.5)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert not is_there(app, old)
+    assert is_there(app, young)
+
+
+def test_files_in_a_bucket_are_left_to_the_bucket(app: App) -> None:
+    old = leave_a_file(app, 2)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert is_there(app, old)
+
+
+@pytest.mark.parametrize("storage", ["efs"])
+def test_files_that_cannot_be_deleted_keep_nobody_from_the_daily_look(
+    app: App, events: Any, stem: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def down(*_: Any) -> int:
+        raise Unavailable("the file system is out of reach")
+
+    rules(events, stem).delete("default", "wf")
+    monkeypatch.setattr(FolderFiles, "delete_older", down)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert len(fired(events, stem)) == 1
+    assert "files of old runs were not deleted: the file system is out of reach" in caplog.text
+
+
+@pytest.mark.parametrize("storage", ["efs"])
+def test_schedules_that_cannot_be_put_right_keep_nobody_from_old_files(app: App, events: Any, stem: str) -> None:
+    old = leave_a_file(app, 2)
+    rules(events, stem).delete("default", "wf")
+    with failing(events, "PutRule", "LimitExceededException"), pytest.raises(Unavailable):
+        dispatch({"kind": "reconcile"}, Context(), app)
+    assert not is_there(app, old)
+
+
+@pytest.mark.parametrize("storage", ["efs"])
+def test_files_are_deleted_until_the_function_s_time_is_over(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of this test stands until schedules are looked at, which takes all the time there is."""
+    old = leave_a_file(app, 2)
+    now = time.monotonic()
+    with monkeypatch.context() as late:
+        late.setattr(LocalClock, "monotonic", lambda _: now - 1000)
+        dispatch({"kind": "reconcile"}, Context(seconds=900), app)
+    assert is_there(app, old)
+    dispatch({"kind": "reconcile"}, Context(seconds=900), app)
+    assert not is_there(app, old)
+
+
+def test_what_deleted_projects_left_behind_goes_with_the_daily_look_and_is_no_reason_to_fail(
+    app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    swept: list[FolderProjects] = []
+
+    def sweep(projects: FolderProjects) -> int:
+        swept.append(projects)
+        raise Unavailable("the bucket is out of reach")
+
+    monkeypatch.setattr(FolderProjects, "sweep", sweep)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert swept == [app.projects]
+    assert "what deleted projects left behind is still there: the bucket is out of reach" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,16 @@ def test_a_clock_that_is_set_back_repeats_nothing(house: House, clock: Clock) ->
     assert len(rows) == len(set(rows))
 
 
+def test_a_clock_that_was_a_day_ahead_and_is_set_right_goes_on_at_once(house: House, clock: Clock) -> None:
+    app = house.app()
+    house.keep(app)
+    app.create("default", workflow(schedule="* * * * * *"))
+    soon(lambda: seen(app), "the first run")
+    clock.set(NOON - 86_400)
+    app.create("default", workflow("other"))
+    soon(lambda: [due for due in seen(app) if due.startswith("2026-11-24")], "a run of the day that it is")
+
+
 @pytest.mark.parametrize("overlap", ["allow", "skip", "queue", "cancel_previous"])
 def test_a_time_that_comes_while_the_run_before_goes_on(house: House, overlap: str) -> None:
     app = house.app()

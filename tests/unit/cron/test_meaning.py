@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -187,3 +187,27 @@ def test_the_zones_are_those_that_are_hard() -> None:
 
 def _turn(zone: str, moment: int) -> timedelta:
     return _offset(ZoneInfo(zone), moment) - _offset(ZoneInfo(zone), moment - 1)
+
+
+ONE_HOUR = st.integers(0, 23).map(lambda hour: just(HOUR, hour))
+
+
+@proved(20)
+@given(expressions(minutes=QUARTERS, hours=ONE_HOUR), ZONES, st.integers(1999, 2150))
+def test_what_fires_rarely_is_found_years_away(made: Made, zone: str, year: int) -> None:
+    """The days of some years first, and then the quarters of an hour of the days that it names: no walk passes years of them."""
+    schedule, info = read(made, zone), ZoneInfo(zone)
+    begin = datetime(year, 1, 1)
+    days = [day for number in range(9 * 365) if made.on(day := begin + timedelta(days=number))][:8]
+    wanted = [moment for day in days for moment in walk(made, _clocks_of(day, info))]
+    moment = int(begin.replace(tzinfo=info).timestamp()) - 1
+    for later in wanted:
+        assert schedule.next(moment) == later
+        assert moment not in wanted or schedule.previous(later) == moment
+        moment = later
+
+
+def _clocks_of(day: datetime, zone: ZoneInfo) -> list[tuple[int, datetime]]:
+    """A day in the zone, in quarters of an hour."""
+    noon = int(day.replace(hour=12, tzinfo=UTC).timestamp())
+    return [(moment, shown) for moment, shown in clocks(zone, noon - 2 * DAY, noon + 2 * DAY, 900) if shown.date() == day.date()]
