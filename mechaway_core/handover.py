@@ -66,6 +66,10 @@ class Handover:
         """Give a claim back: nothing was done under it."""
         self._store.delete(claim.project, claim.key, claim.version)
 
+    def settle(self, claim: Claim) -> None:
+        """Put on record that all was done under a claim, so that another attempt of its holder has nothing to ask about."""
+        self._store.put(claim.project, claim.key, orjson.dumps({"holder": ""}), claim.version)
+
     def send(self, project: str, moment: float, name: str, items: Sequence[Any]) -> str:
         """Leave items for who takes the event on; where they are."""
         key = f"{_PARCELS}{_minute(moment)}/{name}"

@@ -155,7 +155,7 @@ class Settings:
     )
     runner_function: str = setting("AWS: ARN of the function that runs what schedules and asynchronous starts ask for.", "")
     schedules: Literal["rules", "scheduler"] = setting(
-        "AWS: what keeps time: EventBridge rules (UTC, 300 in an account by default) or EventBridge Scheduler (time zones, a million).",
+        "AWS: what keeps time: EventBridge rules (300 in an account by default) or EventBridge Scheduler (a million).",
         "rules",
     )
     scheduler_group: str = setting("AWS: group of schedules in EventBridge Scheduler. Empty: named by PREFIX and STAGE.", "")

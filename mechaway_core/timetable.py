@@ -91,6 +91,16 @@ class Timetable:
         """What the current document says about the schedule of a node; None when it asks for none."""
         return next((one for one in self._wanted(project, workflow_id) if one.node_id == node_id), None)
 
+    def find_timed(self, project: str, workflow_id: str, node_id: str) -> tuple[Schedule, Timing] | None:
+        """The same, and when it is due; None also when this server cannot read it."""
+        try:
+            document = self._workflows.get(project, workflow_id).document
+        except NotFound:
+            return None
+        timing = timings_of(document).get((workflow_id, node_id))
+        schedule = next((one for one in schedules_of(document) if one.node_id == node_id), None)
+        return None if schedule is None or timing is None else (schedule, timing)
+
     @contextmanager
     def saving(self, project: str, document: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[None]:
         """Keep the schedules in step while the document is saved inside; `before` is what it replaces.

@@ -4,6 +4,9 @@
     {"kind": "run", "id", "asked_at", "project", "workflow", "node", "items" or "parcel"}             from `LambdaInvoke`
     {"kind": "reconcile"}                                                                             daily: schedules, and sweeping
 
+A schedule's event is a wake-up for a minute, and no more: what is due within it, the current document says, to the second. Each of these
+moments is a run of its own, begun at its time, or at once when that is over. A minute in which nothing is due passes.
+
 What is raised here makes Lambda try the event again, twice, and then puts it into the dead-letter queue. So a run that failed is logged and
 not raised, for another attempt would act again; a run that could not begin is raised. What an attempt began and did not end, because
 Lambda or the machine cut it off, is not begun again by itself: its nodes may have acted. The next attempt at the same event says so and
@@ -13,7 +16,8 @@ ends in the dead-letter queue; whoever wants the run all the same sends the even
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -25,12 +29,13 @@ from mechaway_core.aws.reconcile import reconcile
 from mechaway_core.errors import Conflict, Malformed, MechawayError, NotFound, Unavailable
 from mechaway_core.handover import Claim, Taken
 from mechaway_core.names import shorten
-from mechaway_core.ports import Schedule
-from mechaway_core.record import Run
+from mechaway_core.ports import Clock, Schedule
+from mechaway_core.record import Run, iso
 
 log = logging.getLogger("mechaway.runner")
 
 _MARGIN = 5.0  # seconds before Lambda ends the function in which a run that is out of time is put on record
+_MINUTE = 60.0
 _LATEST = 253_402_300_800.0  # seconds since 1970: the year 10000
 
 
@@ -45,17 +50,24 @@ class LambdaContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at an event: `id` is the same for all of them, `timeout` what a run may take, in seconds."""
+    """One attempt at an event: `id` is the same for all of them. It ends at `until` of a clock that goes only forward."""
 
     id: str
-    timeout: float | None
+    clock: Clock
+    until: float | None
 
     @classmethod
-    def of(cls, context: LambdaContext | None) -> Attempt:
+    def of(cls, context: LambdaContext | None, clock: Clock) -> Attempt:
         """What the context says; without one, an attempt of its own that has all the time."""
         if context is None:
-            return cls(uuid4().hex, None)
-        return cls(context.aws_request_id, max(context.get_remaining_time_in_millis() / 1000 - _MARGIN, 1.0))
+            return cls(uuid4().hex, clock, None)
+        left = context.get_remaining_time_in_millis() / 1000 - _MARGIN
+        return cls(context.aws_request_id, clock, clock.monotonic() + left)
+
+    @property
+    def timeout(self) -> float | None:
+        """What a run that begins now may take, in seconds."""
+        return None if self.until is None else max(self.until - self.clock.monotonic(), 1.0)
 
 
 def dispatch(event: Any, context: LambdaContext | None, app: App) -> dict[str, Any]:
@@ -65,7 +77,7 @@ def dispatch(event: Any, context: LambdaContext | None, app: App) -> dict[str, A
     try:
         if work is None:
             raise Malformed(f"an event came that means nothing here; it has {_shape(event)}")
-        return work(event, Attempt.of(context), app)
+        return work(event, Attempt.of(context, app.clock), app)
     except MechawayError as error:
         log.error("an event was not done: %s", error)
         raise
@@ -73,15 +85,17 @@ def dispatch(event: Any, context: LambdaContext | None, app: App) -> dict[str, A
 
 def _scheduled(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, Any]:
     project, workflow_id, node_id = _text(event, "project"), _text(event, "workflow"), _text(event, "node")
-    due = _minute(_text(event, "scheduled_for"))
+    minute = _minute(_text(event, "scheduled_for"))
     asked = Schedule(workflow_id, node_id, _text(event, "expression"), _text(event, "timezone"))
-    if app.timetable.find(project, workflow_id, node_id) != asked:
-        return _nothing_to_do(app, project, asked)
-    what = (project, due, ("schedule", workflow_id, node_id))
-    try:
-        return _once(app, event, what, attempt, lambda: app.start_scheduled(project, asked, due, attempt.timeout))
-    except NotFound:  # it was deleted since we looked
-        return _nothing_to_do(app, project, asked)
+    wanted = app.timetable.find_timed(project, workflow_id, node_id)
+    due = () if wanted is None else tuple(wanted[1].between(minute, minute + _MINUTE))
+    if wanted is None or wanted[0] != asked:
+        told = _nothing_to_do(app, project, asked)
+        if wanted is None or not due:
+            return told
+    elif not due:
+        return {"status": "not due"}
+    return _Minute(app, event, attempt, project, wanted[0]).begin(due)
 
 
 def _nothing_to_do(app: App, project: str, asked: Schedule) -> dict[str, Any]:
@@ -128,13 +142,82 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Attempt, App], dict[str, Any]]] =
 }
 
 
+# -- what is due in one minute
+
+
+@dataclass(slots=True)
+class _Minute:
+    """The runs of a schedule that are due in the minute of an event."""
+
+    app: App
+    event: Mapping[str, Any]
+    attempt: Attempt
+    project: str
+    schedule: Schedule
+
+    def begin(self, due: Sequence[int]) -> dict[str, Any]:
+        """Begin each at its time, beside those that still run; what was done. Raises `Unavailable` when there is no time to wait."""
+        self._need_time_until(due[-1])
+        if len(due) == 1:
+            return self._run(due[0], self._wait_until(due[0]), settle=False)
+        begun: list[Future[dict[str, Any]]] = []
+        with ThreadPoolExecutor(len(due), "due") as pool:
+            for moment in due:
+                begun.append(pool.submit(self._run, moment, self._wait_until(moment), settle=True))
+        failures = [error for one in begun if (error := one.exception()) is not None]
+        for error in failures[1:]:
+            log.error("an event was not done: %s", error)
+        if failures:
+            raise failures[0]
+        return {"runs": [{"scheduled_for": iso(moment), **one.result()} for moment, one in zip(due, begun, strict=True)]}
+
+    def _need_time_until(self, moment: int) -> None:
+        """Better nothing is begun, and all of it late by the next attempt, than that Lambda ends the function in the middle."""
+        wait, timeout = moment - self.app.clock.now(), self.attempt.timeout
+        if wait > _MINUTE or (timeout is not None and wait > max(timeout - _MARGIN, 0)):
+            node = f'node "{self.schedule.node_id}" of workflow "{self.schedule.workflow_id}" in project "{self.project}"'
+            raise Unavailable(
+                f"{node} is due in {wait:.0f} s, and the runner cannot wait that long; its run begins late, when the event comes again: "
+                "deploy with a greater RunnerTimeout"
+            )
+
+    def _wait_until(self, moment: int) -> bool:
+        """Whether there was anything to wait for."""
+        waited = False
+        while (wait := moment - self.app.clock.now()) > 0:
+            self.app.clock.sleep(wait)
+            waited = True
+        return waited
+
+    def _run(self, due: int, waited: bool, *, settle: bool) -> dict[str, Any]:
+        if waited and not self._is_still_due(due):
+            return {"status": "not due"}
+        what = (self.project, due, self.schedule.claimed)
+        try:
+            return _once(self.app, self.event, what, self.attempt, lambda: self._start(due), settle=settle)
+        except NotFound:  # it was deleted since we looked
+            return _nothing_to_do(self.app, self.project, self.schedule)
+
+    def _start(self, due: int) -> Run:
+        return self.app.start_scheduled(self.project, self.schedule, due, self.attempt.timeout)
+
+    def _is_still_due(self, due: int) -> bool:
+        now = self.app.timetable.find_timed(self.project, self.schedule.workflow_id, self.schedule.node_id)
+        return now is not None and due in now[1].between(due, due + 1)
+
+
 # -- one run for each event
 
 _What = tuple[str, float, tuple[str, ...]]  # project, moment, and what happens then
 
 
-def _once(app: App, event: Mapping[str, Any], what: _What, attempt: Attempt, start: Callable[[], Run]) -> dict[str, Any]:
-    """Start a run unless this event has started one before."""
+def _once(
+    app: App, event: Mapping[str, Any], what: _What, attempt: Attempt, start: Callable[[], Run], *, settle: bool = False
+) -> dict[str, Any]:
+    """Start a run unless this event has started one before.
+
+    With `settle` it is on record that the run ended: for an event of several runs, whose next attempt is to begin the others.
+    """
     if event.get("again") is True:
         return _told(start())
     claim = app.handover.claim(*what, attempt.id)
@@ -146,6 +229,8 @@ def _once(app: App, event: Mapping[str, Any], what: _What, attempt: Attempt, sta
         app.handover.release(claim)
         raise
     _give_back(app, claim, run)
+    if settle:
+        app.handover.settle(claim)
     return _told(run)
 
 

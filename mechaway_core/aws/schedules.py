@@ -2,7 +2,8 @@
 
 A schedule's name is `PREFIX-STAGE-project-workflow-node`, the last three as hashes, each of what stands before it too: so those of one
 workflow have a prefix of their own, and `wf` never meets `wf2`. What the hashes stand for is in the description, in full, and that is what
-counts. An expression that takes two (see `cron.py`) has a second one under the same name with `-2`.
+counts. An expression that takes two (see `cron.py`) has a second one under the same name with `-2`. What says something else than the
+schedule takes today, because it was changed by hand or a zone got other rules, is listed as one to be mended.
 
 A rule is made before its target and loses its target before it goes; cut off between the two, there is a rule that starts nothing.
 The input carries the expression it was made for, so that the runner can tell an old one from the one that the document asks for.
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from mechaway_core.aws.calls import Meaning, calling
-from mechaway_core.aws.cron import eventbridge
 from mechaway_core.errors import Invalid, MechawayError, Unavailable
 from mechaway_core.names import shorten
 from mechaway_core.ports import Schedule
@@ -71,6 +71,9 @@ class Place:
         return tried | ({"DeadLetterConfig": {"Arn": self.queue}} if self.queue else {})
 
 
+Said = tuple[str, str]  # an expression as EventBridge reads it, and the zone it reads it in
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A schedule as it is kept under one name; `sound` when it is all there."""
@@ -78,7 +81,7 @@ class Kept:
     name: str
     project: str
     schedule: Schedule
-    said: str
+    said: Said
     sound: bool = True
 
 
@@ -90,7 +93,7 @@ class _Schedules:
 
     def put(self, project: str, schedule: Schedule) -> None:
         """See `Schedules.put`."""
-        said = eventbridge(schedule.expression)
+        said = self._said(schedule)
         name = self._place.name(project, schedule.workflow_id, schedule.node_id)
         for number, one in enumerate(said):
             self._put(name + _SECOND if number else name, project, schedule, one)
@@ -109,13 +112,30 @@ class _Schedules:
         """See `Schedules.list`."""
         stem = self._place.name(project, *([] if workflow_id is None else [workflow_id]))
         found = [kept for kept in self._kept(stem) if _is(kept, project, workflow_id)]
-        return _listed(replace(kept, sound=self._is_sound(kept)) for kept in found)
+        return [self._one(parts) for parts in _by_node(found)]
 
     def projects(self) -> set[str]:
         """See `Schedules.projects`."""
         return {kept.project for kept in self._kept(f"{self._place.stem}-")}
 
-    def _put(self, name: str, project: str, schedule: Schedule, said: str) -> None:
+    def _one(self, parts: Sequence[Kept]) -> Schedule:
+        """The schedule of a node, without its expression when it is not all there or says something else than is wanted."""
+        schedule = parts[0].schedule
+        same = all(part.schedule == schedule for part in parts) and all(map(self._is_sound, parts))
+        said = tuple(sorted(part.said for part in parts))
+        return schedule if same and said == self._wanted(schedule) else replace(schedule, expression="")
+
+    def _wanted(self, schedule: Schedule) -> tuple[Said, ...]:
+        try:
+            return tuple(sorted(self._said(schedule)))
+        except Invalid:  # somebody else wrote it
+            return ()
+
+    def _said(self, schedule: Schedule) -> tuple[Said, ...]:
+        """What EventBridge gets for a schedule. Raises `Invalid` when it is none."""
+        raise NotImplementedError
+
+    def _put(self, name: str, project: str, schedule: Schedule, said: Said) -> None:
         raise NotImplementedError
 
     def _delete(self, name: str) -> None:
@@ -132,27 +152,23 @@ class _Schedules:
 
 
 class RuleSchedules(_Schedules):
-    """`Schedules` on EventBridge rules: UTC and whole minutes, 300 rules in an account's bus unless its quota was raised."""
+    """`Schedules` on EventBridge rules, which know UTC only; 300 rules in an account's bus unless its quota was raised."""
 
     def __init__(self, client: Callable[[], EventBridgeClient], place: Place) -> None:
         super().__init__(place)
         self._client = client
 
-    def put(self, project: str, schedule: Schedule) -> None:
-        """See `Schedules.put`."""
-        if schedule.timezone.upper() not in ("UTC", "ETC/UTC"):
-            raise Invalid(
-                f'node "{schedule.node_id}" keeps the time of {shorten(schedule.timezone)}, and EventBridge rules know UTC only; '
-                "deploy with schedules=scheduler for time zones"
-            )
-        super().put(project, schedule)
+    def _said(self, schedule: Schedule) -> tuple[Said, ...]:
+        from mechaway_core.aws.cron import eventbridge  # only where a schedule is made or looked at: a webhook needs no zones
 
-    def _put(self, name: str, project: str, schedule: Schedule, said: str) -> None:
+        return tuple((said, "UTC") for said in eventbridge(schedule.expression, schedule.timezone))
+
+    def _put(self, name: str, project: str, schedule: Schedule, said: Said) -> None:
         with calling(f'keep the schedule of node "{schedule.node_id}"', _MEANINGS):
             # An existing rule keeps the tags it has; its name says that they would be the same.
             self._client().put_rule(
                 Name=name,
-                ScheduleExpression=said,
+                ScheduleExpression=said[0],
                 State="ENABLED",
                 Description=_description(project, schedule),
                 Tags=[{"Key": key, "Value": value} for key, value in self._tags(project, schedule).items()],
@@ -193,11 +209,12 @@ class RuleSchedules(_Schedules):
         with calling("list the schedules"):
             for page in self._client().get_paginator("list_rules").paginate(NamePrefix=stem):
                 for rule in page["Rules"]:
-                    yield from _read(rule["Name"], rule.get("Description"), rule.get("ScheduleExpression"), rule.get("State"))
+                    said = rule.get("ScheduleExpression", ""), "UTC"
+                    yield from _read(rule["Name"], rule.get("Description"), said, rule.get("State"))
 
 
 class SchedulerSchedules(_Schedules):
-    """`Schedules` on EventBridge Scheduler: whole minutes, in any time zone."""
+    """`Schedules` on EventBridge Scheduler, which knows time zones."""
 
     def __init__(self, client: Callable[[], EventBridgeSchedulerClient], place: Place) -> None:
         super().__init__(place)
@@ -205,13 +222,18 @@ class SchedulerSchedules(_Schedules):
         if not place.role:
             raise Invalid("EventBridge Scheduler needs a role to call the runner with; put its ARN into MECHAWAY_SCHEDULER_ROLE")
 
-    def _put(self, name: str, project: str, schedule: Schedule, said: str) -> None:
+    def _said(self, schedule: Schedule) -> tuple[Said, ...]:
+        from mechaway_core.aws.cron import scheduler  # as above
+
+        return scheduler(schedule.expression, schedule.timezone)
+
+    def _put(self, name: str, project: str, schedule: Schedule, said: Said) -> None:
         wanted: Any = {
             "Name": name,
             "GroupName": self._place.group,
             "Description": _description(project, schedule),
-            "ScheduleExpression": said,
-            "ScheduleExpressionTimezone": schedule.timezone,
+            "ScheduleExpression": said[0],
+            "ScheduleExpressionTimezone": said[1],
             "State": "ENABLED",
             "FlexibleTimeWindow": {"Mode": "OFF"},
             "Target": {
@@ -254,18 +276,18 @@ class SchedulerSchedules(_Schedules):
             pages = self._client().get_paginator("list_schedules").paginate(GroupName=self._place.group, NamePrefix=stem)
             names = [one["Name"] for page in pages for one in page["Schedules"]]
         for name in names:
-            yield from self._one(name)
+            yield from self._found(name)
 
-    def _one(self, name: str) -> Iterator[Kept]:
+    def _found(self, name: str) -> Iterator[Kept]:
         try:
             with calling("read a schedule", {"ResourceNotFoundException": _Gone}):
                 found = self._client().get_schedule(Name=name, GroupName=self._place.group)
         except _Gone:
             return
-        zone = found.get("ScheduleExpressionTimezone", "UTC")
+        said = found["ScheduleExpression"], found.get("ScheduleExpressionTimezone", "UTC")
         aimed = found["Target"]["Arn"] == self._place.runner
-        for kept in _read(name, found.get("Description"), found["ScheduleExpression"], found.get("State")):
-            yield replace(kept, sound=kept.sound and aimed and kept.schedule.timezone == zone)
+        for kept in _read(name, found.get("Description"), said, found.get("State")):
+            yield replace(kept, sound=kept.sound and aimed)
 
 
 def make_schedules(
@@ -339,13 +361,13 @@ def _input(project: str, schedule: Schedule) -> str:
     return orjson.dumps(about).decode()
 
 
-def _read(name: str, description: str | None, said: str | None, state: str | None) -> Iterator[Kept]:
+def _read(name: str, description: str | None, said: Said, state: str | None) -> Iterator[Kept]:
     """The schedule that a name and description stand for; nothing when they are none of ours."""
     try:
         project, workflow_id, node_id, expression, zone = map(str, orjson.loads(description or ""))
     except (ValueError, TypeError):
         return
-    yield Kept(name, project, Schedule(workflow_id, node_id, expression, zone), said or "", state == "ENABLED")
+    yield Kept(name, project, Schedule(workflow_id, node_id, expression, zone), said, state == "ENABLED")
 
 
 def _is(kept: Kept, project: str, workflow_id: str | None = None, node_id: str | None = None) -> bool:
@@ -358,22 +380,9 @@ def _is(kept: Kept, project: str, workflow_id: str | None = None, node_id: str |
     )
 
 
-def _listed(found: Iterable[Kept]) -> list[Schedule]:
-    """One schedule for each node, without its expression when it is not all there or not what the expression means."""
+def _by_node(found: Iterable[Kept]) -> list[list[Kept]]:
+    """What is kept for each node, in the order of their ids."""
     nodes: dict[tuple[str, str], list[Kept]] = {}
     for kept in found:
         nodes.setdefault((kept.schedule.workflow_id, kept.schedule.node_id), []).append(kept)
-    return [_one(parts) for _, parts in sorted(nodes.items())]
-
-
-def _one(parts: Sequence[Kept]) -> Schedule:
-    schedule = parts[0].schedule
-    same = all(part.sound and part.schedule == schedule for part in parts)
-    return schedule if same and {part.said for part in parts} == _said(schedule.expression) else replace(schedule, expression="")
-
-
-def _said(expression: str) -> set[str]:
-    try:
-        return set(eventbridge(expression))
-    except Invalid:  # somebody else wrote it
-        return set()
+    return [parts for _, parts in sorted(nodes.items())]

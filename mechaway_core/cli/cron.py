@@ -11,13 +11,15 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from mechaway_core.aws.cron import eventbridge, scheduler
 from mechaway_core.cron import Cron, cron, sentence
 from mechaway_core.errors import Invalid
 from mechaway_core.names import shorten
 
 MOST = 1000
 
-_CRON = """Say what a schedule means: as a sentence, and as the next times it fires, in its time zone and in UTC. Nothing is started.
+_CRON = """Say what a schedule means: as a sentence, as the next times it fires, in its time zone and in UTC, and as what AWS gets.
+Nothing is started.
 
   mechaway cron '*/15 9-17 * * MON-FRI' --tz Europe/Berlin
   mechaway cron '0 9 LW * *' --tz America/New_York --count 12       the last weekday of every month
@@ -69,6 +71,7 @@ def _cron(arguments: argparse.Namespace) -> int:
     else:
         print(sentence(schedule))
         _print_fires(schedule, fires, arguments.count)
+        _print_aws(schedule)
     return 0
 
 
@@ -87,6 +90,10 @@ def _as_json(schedule: Cron, fires: list[int]) -> dict[str, Any]:
         "timezone": schedule.zone.name,
         "sentence": sentence(schedule),
         "fires": [{"local": _shown(moment, schedule).isoformat(), "utc": _utc(moment)} for moment in fires],
+        "aws": {
+            "rules": eventbridge(schedule.expression.text, schedule.zone.name),
+            "scheduler": [{"expression": said, "timezone": zone} for said, zone in scheduler(schedule.expression.text, schedule.zone.name)],
+        },
     }
 
 
@@ -97,6 +104,14 @@ def _print_fires(schedule: Cron, fires: list[int], count: int) -> None:
         print(f"{shown:%a} {shown.isoformat(sep=' ')}  {_utc(moment)}")
     if len(fires) < count:
         print("and never again")
+
+
+def _print_aws(schedule: Cron) -> None:
+    print("\nIn AWS")
+    for said in eventbridge(schedule.expression.text, schedule.zone.name):
+        print(f"rule       {said}")
+    for said, zone in scheduler(schedule.expression.text, schedule.zone.name):
+        print(f"Scheduler  {said}, {zone}")
 
 
 def _shown(moment: int, schedule: Cron) -> datetime:

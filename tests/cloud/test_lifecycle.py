@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from mechaway_core.aws.schedules import Place, RuleSchedules, SchedulerSchedules
 from mechaway_core.ports import Schedule
 from mechaway_core.settings import Settings
+from tests.cloud.clockwork import PATIENCE, clock, fires, soon
 from tests.cloud.emulator import ROOT, Emulator
 from tests.cloud.page import commands, type_in
 from tests.cloud.roles import Call, likeness
@@ -121,6 +123,23 @@ def test_a_schedule_in_a_time_zone_fires_and_goes_when_no_workflow_asks_for_it(s
     assert (found.expression, found.timezone) == ("* * * * *", "Asia/Kolkata")
     until(lambda: schedules.list("default") == [], "the schedule to fire and to go", patience=150)
     assert "node clock of workflow deleted-meanwhile in project default was due" in api.err
+
+
+def test_saved_schedules_start_each_due_time_once_and_nothing_when_they_are_gone(second: Stack, api: Cloud) -> None:
+    api.save(clock("minutely", "*/1 * * * *", "Europe/Berlin"))
+    api.save(clock("zoned", soon("Asia/Tokyo"), "Asia/Tokyo"))
+    zones = {one.workflow_id: one.timezone for one in keeper(second).list("default")}
+    assert zones == {"minutely": "Europe/Berlin", "zoned": "Asia/Tokyo"}
+    until(lambda: len(fires(api, "minutely")) > 1, "two runs of a schedule of each minute", PATIENCE)
+    until(lambda: len(fires(api, "zoned")) > 1, "two runs of a schedule in its zone", PATIENCE)
+    for workflow_id in zones:
+        api.http.delete(f"/api/workflows/{workflow_id}").raise_for_status()
+    assert keeper(second).list("default") == []
+    time.sleep(75)
+    for workflow_id in zones:
+        due = fires(api, workflow_id)
+        assert len(set(due)) == len(due)
+        assert due[-1].timestamp() < time.time() - 60
 
 
 def test_what_is_left_of_an_installation_is_its_bucket_and_its_key(emulator: Emulator, second: Stack, api: Cloud, folder: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from mechaway_core.aws.schedules import Place, RuleSchedules
 from mechaway_core.ports import Schedule
 from mechaway_core.settings import Settings
+from tests.cloud.clockwork import PATIENCE, clock, fires, soon
 from tests.cloud.stack import Cloud, Stack
 from tests.journeys.server import chain, hook, lua, until
 
@@ -107,6 +108,26 @@ def test_a_rule_fires_and_the_runner_removes_it_when_no_workflow_asks_for_it(ser
     leave_a_rule(stack, "deleted-meanwhile")
     until(lambda: rules(stack, "deleted-meanwhile") == [], "the rule to fire, which it does after 67 s, and to go", patience=150)
     until(lambda: "was due, and there is nothing that asks for it" in server.err, "the line in the log, which follows its function")
+
+
+def test_saved_schedules_start_each_due_time_once_and_nothing_when_they_are_gone(server: Cloud, stack: Stack) -> None:
+    server.save(clock("minutely", "*/1 * * * *"))
+    server.save(clock("thirds", "*/20 * * * * *", "Europe/Berlin"))
+    server.save(clock("zoned", soon("Asia/Kolkata"), "Asia/Kolkata"))
+    server.save(clock("never", soon("Asia/Kolkata")))  # the same in UTC is hours from now
+    until(lambda: len(fires(server, "minutely")) > 1, "two runs of a rule of each minute", PATIENCE)
+    until(lambda: len(fires(server, "thirds")) > 5, "six runs of a rule with seconds", PATIENCE)
+    until(lambda: len(fires(server, "zoned")) > 1, "two runs of a rule in a zone", PATIENCE)
+    for workflow_id in ("minutely", "thirds", "zoned", "never"):
+        server.http.delete(f"/api/workflows/{workflow_id}").raise_for_status()
+        assert rules(stack, workflow_id) == []
+    time.sleep(90)  # what was under way may end; then a whole minute
+    assert fires(server, "never") == []
+    for workflow_id, seconds in (("minutely", {0}), ("thirds", {0, 20, 40}), ("zoned", {0})):
+        due = fires(server, workflow_id)
+        assert len(set(due)) == len(due)
+        assert {one.second for one in due} == seconds
+        assert due[-1].timestamp() < time.time() - 60
 
 
 def test_the_daily_look_removes_what_no_workflow_asks_for(stack: Stack) -> None:

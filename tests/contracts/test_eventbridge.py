@@ -43,7 +43,7 @@ def test_a_rule_has_a_short_name_readable_tags_and_one_target_with_all_the_runne
     assert re.fullmatch(rf"{stem}-[0-9a-f]{{8}}-[0-9a-f]{{12}}-[0-9a-f]{{12}}", name)
     assert len(name) + len("-2") <= 64
     rule = events.describe_rule(Name=name)
-    assert rule["ScheduleExpression"] == "cron(0,5,10,15,20,25,30,35,40,45,50,55 * * * ? *)"
+    assert rule["ScheduleExpression"] == "cron(0/5 * * * ? *)"
     tags = {tag["Key"]: tag["Value"] for tag in events.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"]}
     assert tags == {"mechaway": stem, "project": "shop", "workflow": "w" * 128, "node": "n" * 128}
     [target] = events.list_targets_by_rule(Rule=name)["Targets"]
@@ -87,9 +87,27 @@ def test_days_of_the_month_or_of_the_week_are_two_rules_and_one_schedule(events:
     assert names(events, stem) == []
 
 
-def test_a_zone_is_refused_with_what_to_do(events: Any) -> None:
-    with pytest.raises(Invalid, match="schedules=scheduler"):
-        rules(events).put("a", Schedule("wf", "tick", "0 9 * * *", "Europe/Berlin"))
+def test_a_rule_of_a_zone_wakes_up_at_every_offset_it_has_and_tells_the_runner_the_zone(events: Any) -> None:
+    stem = unique("mechaway-zone")
+    rules(events, stem).put("a", Schedule("wf", "tick", "0 9 * * *", "Europe/Berlin"))
+    [rule] = events.list_rules(NamePrefix=stem)["Rules"]
+    assert rule["ScheduleExpression"] == "cron(0 7,8 * * ? *)"
+    [target] = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    given = json.loads(target["InputTransformer"]["InputTemplate"].replace("<due>", '"2026-01-02T08:00:00Z"'))
+    assert (given["expression"], given["timezone"]) == ("0 9 * * *", "Europe/Berlin")
+
+
+@pytest.mark.parametrize("said", ["cron(0 7 * * ? *)", "cron(0 9 * * ? *)"])
+def test_a_rule_that_was_right_until_the_zone_got_other_rules_is_listed_as_what_must_be_mended(events: Any, said: str) -> None:
+    stem = unique("mechaway-law")
+    kept, schedule = rules(events, stem), Schedule("wf", "tick", "0 9 * * *", "Europe/Berlin")
+    kept.put("a", schedule)
+    [name] = names(events, stem)
+    events.put_rule(Name=name, ScheduleExpression=said, Description=events.describe_rule(Name=name)["Description"])
+    assert kept.list("a") == [Schedule("wf", "tick", "", "Europe/Berlin")]
+    kept.put("a", schedule)
+    assert kept.list("a") == [schedule]
+    assert events.describe_rule(Name=name)["ScheduleExpression"] == "cron(0 7,8 * * ? *)"
 
 
 def test_a_schedule_too_long_for_its_description_is_refused(events: Any) -> None:
@@ -224,7 +242,7 @@ def test_a_schedule_of_scheduler_has_all_the_runner_needs_and_the_zone(service: 
     scheduler(service, stem).put("shop", Schedule("wf", "tick", "30 9 * * MON-FRI", "Europe/Berlin"))
     [summary] = service.list_schedules(GroupName=stem)["Schedules"]
     made = service.get_schedule(GroupName=stem, Name=summary["Name"])
-    assert made["ScheduleExpression"] == "cron(30 9 ? * 2,3,4,5,6 *)"
+    assert made["ScheduleExpression"] == "cron(30 9 ? * 2-6 *)"
     assert made["ScheduleExpressionTimezone"] == "Europe/Berlin"
     assert made["FlexibleTimeWindow"] == {"Mode": "OFF"}
     target = made["Target"]
@@ -240,6 +258,41 @@ def test_a_schedule_of_scheduler_has_all_the_runner_needs_and_the_zone(service: 
         "scheduled_for": "<aws.scheduler.scheduled-time>",
         "execution": "<aws.scheduler.execution-id>",
     }
+
+
+def test_a_schedule_that_goes_on_by_elapsed_time_is_in_utc(service: Any) -> None:
+    stem = unique("mechaway-utc")
+    scheduler(service, stem).put("shop", Schedule("wf", "tick", "*/10 0-5 * * *", "Europe/Berlin"))
+    [summary] = service.list_schedules(GroupName=stem)["Schedules"]
+    made = service.get_schedule(GroupName=stem, Name=summary["Name"])
+    assert (made["ScheduleExpression"], made["ScheduleExpressionTimezone"]) == ("cron(0/10 0-4,22,23 * * ? *)", "UTC")
+    assert json.loads(made["Target"]["Input"])["timezone"] == "Europe/Berlin"
+
+
+def test_days_of_the_month_or_of_the_week_are_two_schedules_of_scheduler(service: Any) -> None:
+    stem = unique("mechaway-two")
+    kept, both = scheduler(service, stem), Schedule("wf", "tick", "0 3 1 * 1", "Europe/Berlin")
+    kept.put("a", both)
+    listed = service.list_schedules(GroupName=stem)["Schedules"]
+    made = [service.get_schedule(GroupName=stem, Name=one["Name"]) for one in listed]
+    assert {(one["ScheduleExpression"], one["ScheduleExpressionTimezone"]) for one in made} == {
+        ("cron(0 3 1 * ? *)", "Europe/Berlin"),
+        ("cron(0 3 ? * 2 *)", "Europe/Berlin"),
+    }
+    service.delete_schedule(GroupName=stem, Name=listed[0]["Name"])
+    assert kept.list("a") == [Schedule("wf", "tick", "", "Europe/Berlin")]
+    kept.put("a", both)
+    assert kept.list("a") == [both]
+
+
+def test_a_schedule_in_another_zone_than_wanted_is_listed_as_what_must_be_mended(service: Any) -> None:
+    stem = unique("mechaway-elsewhere")
+    kept, wanted = scheduler(service, stem), Schedule("wf", "tick", "0 9 * * *", "Europe/Berlin")
+    kept.put("a", wanted)
+    made = service.get_schedule(GroupName=stem, Name=service.list_schedules(GroupName=stem)["Schedules"][0]["Name"])
+    fields = ("Name", "GroupName", "Description", "ScheduleExpression", "FlexibleTimeWindow", "Target", "State")
+    service.update_schedule(ScheduleExpressionTimezone="Europe/Rome", **{field: made[field] for field in fields})
+    assert kept.list("a") == [Schedule("wf", "tick", "", "Europe/Berlin")]
 
 
 def test_scheduler_needs_a_role(service: Any) -> None:

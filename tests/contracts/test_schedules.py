@@ -15,8 +15,8 @@ def schedules(request: pytest.FixtureRequest, account: Account) -> Schedules:
     return FACTORIES[request.param](account)
 
 
-def at(workflow: str, node: str = "tick", expression: str = "*/5 * * * *") -> Schedule:
-    return Schedule(workflow, node, expression)
+def at(workflow: str, node: str = "tick", expression: str = "*/5 * * * *", timezone: str = "UTC") -> Schedule:
+    return Schedule(workflow, node, expression, timezone)
 
 
 def test_what_was_put_is_listed_as_it_was_written(schedules: Schedules) -> None:
@@ -89,9 +89,50 @@ def test_all_are_listed_however_many_there_are(schedules: Schedules) -> None:
     assert schedules.list("a") == wanted
 
 
-@pytest.mark.parametrize("expression", ["", "* * * *", "61 * * * *", "@reboot", "every five minutes", "* * 31 2 1 1 1 1"])
-def test_what_cannot_be_kept_is_refused_and_nothing_changes(schedules: Schedules, expression: str) -> None:
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "0 9 * * *",
+        "*/10 * * * *",
+        "*/20 * * * * *",
+        "* * * * * *",
+        "15,45 30 8 * * MON-FRI",
+        "0 0 1,15 * 5",
+        "0 8 LW * *",
+        "0 8 15W * *",
+        "0 0 * * FRI#2",
+        "0 0 * * FRIL",
+        "0 0 9 1 1 * 2030-2040/2",
+        "@monthly",
+    ],
+)
+def test_every_schedule_there_is_can_be_kept(schedules: Schedules, expression: str, timezone: str) -> None:
+    for _ in range(2):
+        schedules.put("a", at("wf", expression=expression, timezone=timezone))
+        assert schedules.list("a") == [at("wf", expression=expression, timezone=timezone)]
     schedules.put("a", at("wf"))
-    with pytest.raises(Invalid, match=r"cannot be (kept|read)"):
-        schedules.put("a", at("wf", expression=expression))
+    assert schedules.list("a") == [at("wf")]
+    assert schedules.delete("a", "wf") == 1
+    assert schedules.projects() == set()
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone"),
+    [
+        ("", "UTC"),
+        ("* * * *", "UTC"),
+        ("61 * * * *", "UTC"),
+        ("@reboot", "UTC"),
+        ("every five minutes", "UTC"),
+        ("* * 31 2 1 1 1 1", "UTC"),
+        ("0 0 30 2 *", "UTC"),
+        ("0 9 * * *", "Europe/Atlantis"),
+        ("0 9 * * *", ""),
+    ],
+)
+def test_what_is_no_schedule_is_refused_and_nothing_changes(schedules: Schedules, expression: str, timezone: str) -> None:
+    schedules.put("a", at("wf"))
+    with pytest.raises(Invalid, match=r"cannot be read|no time zone"):
+        schedules.put("a", at("wf", expression=expression, timezone=timezone))
     assert schedules.list("a") == [at("wf")]

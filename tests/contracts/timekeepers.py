@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mechaway_core.aws.cron import eventbridge
 from mechaway_core.aws.schedules import Place, RuleSchedules, SchedulerSchedules
+from mechaway_core.cron import cron
 from mechaway_core.folders import FolderProjects
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.schedules import LocalSchedules
@@ -29,7 +29,7 @@ class MemorySchedules:
 
     def put(self, project: str, schedule: Schedule) -> None:
         """See `Schedules.put`."""
-        eventbridge(schedule.expression)
+        cron(schedule.expression, schedule.timezone)
         self.held[project, schedule.workflow_id, schedule.node_id] = schedule
 
     def delete(self, project: str, workflow_id: str, node_id: str | None = None) -> int:

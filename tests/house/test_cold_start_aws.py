@@ -34,6 +34,7 @@ HEAVY = (
     "concurrent.futures.process",
     "email.mime",
     "unittest",
+    "mechaway_core.cron",
 )
 FUNCTION = {
     "MECHAWAY_API_TOKEN_SECRET": "arn:aws:secretsmanager:us-east-1:123456789012:secret:token",

@@ -189,9 +189,19 @@ def test_an_event_of_another_version_of_the_workflow_starts_nothing(app: App, ev
 def test_a_rule_that_is_not_what_the_workflow_says_is_put_right_when_it_is_due(app: App, events: Any, stem: str) -> None:
     [wanted] = fired(events, stem)
     rules(events, stem).put("default", Schedule("wf", "tick", "* * * * *"))
-    [event] = fired(events, stem)
+    [event] = fired(events, stem, "2026-01-02T03:06:17Z")
     assert dispatch(event, Context(), app)["status"] == "nothing to do"
     assert fired(events, stem) == [wanted]
+    assert seen(app) == []
+
+
+def test_a_rule_that_is_a_moment_behind_starts_what_the_workflow_asks_for_now(app: App, events: Any, stem: str) -> None:
+    [old] = fired(events, stem)
+    app.update("default", "wf", clockwork("wf", ("tick", "5 3 * * *")))
+    [new] = fired(events, stem)
+    assert dispatch(old, Context(), app)["status"] == "succeeded"
+    assert dispatch(new, Context(), app) == {"status": "delivered before"}
+    assert [row["scheduled_for"] for row in seen(app)] == ["2026-01-02T03:05:00.000Z"]
 
 
 def test_a_store_that_cannot_be_read_raises_and_the_next_attempt_runs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,18 @@ def test_another_minute_node_or_project_is_another_claim(handover: Handover) -> 
         assert isinstance(handover.claim(project, moment, what, "me"), Claim)
 
 
+def test_seconds_of_one_minute_are_claims_of_their_own(handover: Handover) -> None:
+    for moment in (NOON, NOON + 1, NOON + 59):
+        assert isinstance(handover.claim("default", moment, ("wf", "tick"), "me"), Claim)
+
+
+def test_what_was_settled_stays_claimed_and_its_holder_has_nothing_to_ask_about(handover: Handover) -> None:
+    claim = handover.claim("default", NOON, ("wf",), "one")
+    assert isinstance(claim, Claim)
+    handover.settle(claim)
+    assert handover.claim("default", NOON, ("wf",), "one") == Taken("")
+
+
 def test_what_was_released_can_be_claimed_again(handover: Handover) -> None:
     claim = handover.claim("default", NOON, ("wf",), "one")
     assert isinstance(claim, Claim)

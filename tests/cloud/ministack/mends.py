@@ -14,6 +14,7 @@
 9. When it asks whether somebody may, it names rules and schedules otherwise than AWS does, so that no policy fits.
 10. Functions run with the emulator's own interpreter and find its libraries. Here they get one of their own, with what the managed
    runtime has; what else they need has to be in their package or layer.
+11. EventBridge Scheduler takes a schedule's expression as UTC, whatever its time zone.
 
 Each mend wraps a function of ministack and leaves the rest to it. A ministack of another version is refused: somebody has to look first.
 """
@@ -31,6 +32,7 @@ from pathlib import Path
 from string import punctuation
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 VERSION = "1.5.33"
 
@@ -55,6 +57,7 @@ def mend() -> None:
     _hand_on_options()
     _name_rules_and_schedules()
     _run_functions_by_themselves()
+    _keep_time_in_zones()
 
 
 def _after_each(resource_type: str, then: Callable[[str, Mapping[str, Any]], None]) -> None:
@@ -300,3 +303,51 @@ def _run_functions_by_themselves() -> None:
         return (str(runtime) if name.startswith("python") else binary), worker
 
     lambda_runtime._detect_runtime_binary = of_python
+
+
+# -- 11: time zones of schedules
+
+
+class _Zoned(str):
+    """An expression that knows its zone."""
+
+    zone: ZoneInfo
+
+
+class _Fields(tuple[Any, ...]):
+    """What an expression was read into, and its zone."""
+
+    zone: ZoneInfo
+
+
+def _keep_time_in_zones() -> None:
+    from ministack.services import eventbridge, scheduler
+
+    tick: Handler = scheduler._tick_schedules
+    parse: Handler = eventbridge._parse_cron_fields
+    next_fire: Callable[[Any, datetime], datetime | None] = eventbridge._cron_next_fire
+
+    def ticked() -> None:
+        for schedule in list(scheduler._schedules._data.values()):
+            zoned = _Zoned(schedule["ScheduleExpression"])
+            zoned.zone = ZoneInfo(schedule.get("ScheduleExpressionTimezone") or "UTC")
+            schedule["ScheduleExpression"] = zoned
+        tick()
+
+    def parsed(expression: str) -> Any:
+        fields = parse(expression)
+        if fields is None or not isinstance(expression, _Zoned):
+            return fields
+        found = _Fields(fields)
+        found.zone = expression.zone
+        return found
+
+    def fires(fields: Any, after: datetime) -> datetime | None:
+        if not isinstance(fields, _Fields):
+            return next_fire(fields, after)
+        local = next_fire(fields, after.astimezone(fields.zone).replace(tzinfo=UTC))
+        return local and local.replace(tzinfo=fields.zone).astimezone(UTC)
+
+    scheduler._tick_schedules = ticked
+    eventbridge._parse_cron_fields = parsed
+    eventbridge._cron_next_fire = fires
