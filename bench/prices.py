@@ -11,6 +11,7 @@ from dataclasses import dataclass
 AS_OF = "2026-11"
 
 MILLION = 1_000_000
+ALARMS = 3
 TABLE_DAYS = 3.5  # what TableVersionDays: 3 comes to: S3 counts days from the midnight after
 
 
@@ -62,6 +63,8 @@ def dollars_per_million(usage: Usage, prices: Prices | None = None) -> float:
 
 
 def dollars_idle_per_month(prices: Prices | None = None) -> float:
-    """What an installation costs that nobody calls: the key, the token, the alarm, and a look at the schedules each day."""
+    """What an installation costs that nobody calls: the key, the token, the alarms, and the looks at the schedules, daily and quarterly."""
     p = prices or Prices()
-    return p.kms_key_month + p.secret_month + p.alarm_month + 30 * (p.lambda_request + p.lambda_gb_second * 0.5 + 20 * p.s3_put)
+    daily = 30 * (p.lambda_request + p.lambda_gb_second * 0.5 + 20 * p.s3_put)
+    quarterly = 30 * 96 * (p.lambda_request + p.lambda_gb_second * 0.1 + 2 * p.s3_put)
+    return p.kms_key_month + p.secret_month + ALARMS * p.alarm_month + daily + quarterly

@@ -30,6 +30,7 @@ from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
 from mechaway_core.storage import Entry, Workflows, summary
 from mechaway_core.timetable import Changed, Timetable
+from mechaway_core.turns import Turns
 from mechaway_core.vault import SecretInfo, Vault
 from mechaway_core.watchdog import Watchdog
 from mechaway_core.workflow import Plan, Step
@@ -92,6 +93,7 @@ class App:
         self._workflows = Workflows(store, clock)
         self.timetable = Timetable(schedules, self._workflows, changed)
         self.fires = Fires(store)
+        self.turns = Turns(store, clock)
         self._invoke = invoke
         self.agenda = Agenda(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
         self.watchdog = Watchdog(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
@@ -155,6 +157,7 @@ class App:
         self._workflows.delete(project, workflow_id, if_match)
         self.timetable.deleted(project, workflow_id)
         self.fires.forget(project, workflow_id)
+        self.turns.forget(project, workflow_id)
         self.door.deliveries.forget(project, workflow_id)
 
     def versions(self, project: str, workflow_id: str, before: int | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:

@@ -3,6 +3,7 @@
     {"kind": "schedule", "project", "workflow", "node", "expression", "timezone", "scheduled_for"}    from a rule or from Scheduler
     {"kind": "run", "id", "asked_at", "project", "workflow", "node", "items" or "parcel"}             from `LambdaInvoke`
     {"kind": "reconcile"}                                                                             daily: schedules, and sweeping
+    {"kind": "watch"}                                                                                 every 15 minutes
 
 A schedule's event is a wake-up for a minute, and no more: what is due within it, the current document says, to the second. Each of these
 moments is a run of its own, begun at its time, or at once when that is over. A minute in which nothing is due passes.
@@ -15,12 +16,15 @@ ends in the dead-letter queue; whoever wants the run all the same sends the even
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from mechaway_core.app import App
@@ -31,11 +35,18 @@ from mechaway_core.handover import Claim, Taken
 from mechaway_core.names import shorten
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.record import Run, iso
+from mechaway_core.turns import Turn
+from mechaway_core.watchdog import Missed
+
+if TYPE_CHECKING:
+    from mechaway_core.timing import Timing
 
 log = logging.getLogger("mechaway.runner")
 
 _MARGIN = 5.0  # seconds before Lambda ends the function in which a run that is out of time is put on record
 _MINUTE = 60.0
+_POLL = 1.0  # seconds between two looks at whether the run before has ended
+_LONGEST = 900.0  # seconds that a function may take
 _LATEST = 253_402_300_800.0  # seconds since 1970: the year 10000
 
 
@@ -95,7 +106,7 @@ def _scheduled(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str
             return told
     elif not due:
         return {"status": "not due"}
-    return _Minute(app, event, attempt, project, wanted[0]).begin(due)
+    return _Minute(app, event, attempt, project, *wanted).begin(due)
 
 
 def _nothing_to_do(app: App, project: str, asked: Schedule) -> dict[str, Any]:
@@ -125,6 +136,27 @@ def _started(event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, 
     return answer
 
 
+def _watched(_event: Mapping[str, Any], _attempt: Attempt, app: App) -> dict[str, Any]:
+    """Look for due times that had no run, in all projects; what fails in one keeps no other from it."""
+    found: list[Missed] = []
+    problems: list[str] = []
+    for project in app.projects.list():
+        try:
+            found += app.watchdog.look(project)
+        except NotFound:  # deleted since it was listed
+            continue
+        except MechawayError as error:
+            log.error("the schedules of project %s could not be watched: %s", project, error)
+            problems.append(f'project "{project}": {error}')
+    if problems:
+        raise Unavailable(f"not all schedules could be watched: {'; '.join(problems)}")
+    caught_up = sum(one.caught_up for one in found)
+    missed = sum(len(one.due) for one in found) - caught_up
+    if missed:  # what is raised is what alarms hear of; it has been noted, so the next attempt finds nothing
+        raise Unavailable(f"schedules were due {missed} times, and nobody started a run; the log says which")
+    return {"caught_up": caught_up}
+
+
 def _reconciled(_event: Mapping[str, Any], attempt: Attempt, app: App) -> dict[str, Any]:
     end = None if attempt.timeout is None else app.clock.monotonic() + attempt.timeout
     report = reconcile(app)
@@ -139,10 +171,15 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], Attempt, App], dict[str, Any]]] =
     schedules.KIND: _scheduled,
     invoke.KIND: _started,
     "reconcile": _reconciled,
+    "watch": _watched,
 }
 
 
 # -- what is due in one minute
+
+
+class _Skipped(Exception):
+    """No run: the one before goes on. What was claimed for it stays claimed."""
 
 
 @dataclass(slots=True)
@@ -154,12 +191,13 @@ class _Minute:
     attempt: Attempt
     project: str
     schedule: Schedule
+    timing: Timing
 
     def begin(self, due: Sequence[int]) -> dict[str, Any]:
         """Begin each at its time, beside those that still run; what was done. Raises `Unavailable` when there is no time to wait."""
         self._need_time_until(due[-1])
         if len(due) == 1:
-            return self._run(due[0], self._wait_until(due[0]), settle=False)
+            return self._run(due[0], self._wait_until(due[0] + self._put_off(due[0])), settle=False)
         begun: list[Future[dict[str, Any]]] = []
         with ThreadPoolExecutor(len(due), "due") as pool:
             for moment in due:
@@ -181,7 +219,13 @@ class _Minute:
                 "deploy with a greater RunnerTimeout"
             )
 
-    def _wait_until(self, moment: int) -> bool:
+    def _put_off(self, due: int) -> float:
+        """Seconds by chance, for `jitter`; half of the function's time at most, and none for what is late."""
+        wait, timeout = due - self.app.clock.now(), self.attempt.timeout
+        most = self.timing.jitter if timeout is None else min(self.timing.jitter, max(timeout - wait, 0) / 2)
+        return random.uniform(0, most) if most and wait > -_MINUTE else 0.0
+
+    def _wait_until(self, moment: float) -> bool:
         """Whether there was anything to wait for."""
         waited = False
         while (wait := moment - self.app.clock.now()) > 0:
@@ -195,11 +239,59 @@ class _Minute:
         what = (self.project, due, self.schedule.claimed)
         try:
             return _once(self.app, self.event, what, self.attempt, lambda: self._start(due), settle=settle)
+        except _Skipped:
+            return {"status": "skipped"}
         except NotFound:  # it was deleted since we looked
             return _nothing_to_do(self.app, self.project, self.schedule)
 
     def _start(self, due: int) -> Run:
-        return self.app.start_scheduled(self.project, self.schedule, due, self.attempt.timeout)
+        if self.timing.overlap == "allow":
+            return self._noted(due, self.app.start_scheduled(self.project, self.schedule, due, self.attempt.timeout))
+        turn = self._await_turn(due)
+        ended = threading.Event()
+
+        def begun(run: Run) -> None:
+            if self.timing.overlap == "cancel_previous":
+                threading.Thread(target=self._heed, args=(turn, run, ended), name="turn", daemon=True).start()
+
+        try:
+            return self._noted(due, self.app.start_scheduled(self.project, self.schedule, due, self.attempt.timeout, begun))
+        finally:
+            ended.set()
+            self.app.turns.give_back(turn)
+
+    def _await_turn(self, due: int) -> Turn:
+        """The turn, once no earlier run goes on. Raises `_Skipped`, and `Unavailable` when there is no time to wait any longer."""
+        place = (self.project, self.schedule.workflow_id, self.schedule.node_id)
+        while (turn := self.app.turns.take(*place, self.attempt.timeout or _LONGEST)) is None:
+            if self.timing.overlap == "skip":
+                log.warning(
+                    "workflow %s in project %s was due at %s at node %s and was skipped: its run before goes on",
+                    self.schedule.workflow_id, self.project, iso(due), self.schedule.node_id,
+                )  # fmt: skip
+                self.app.fires.skipped(*place, due)
+                raise _Skipped
+            if self.timing.overlap == "cancel_previous":
+                self.app.turns.ask_to_stop(*place)
+            if self.attempt.timeout is not None and self.attempt.timeout <= _MARGIN:
+                raise Unavailable(f'workflow "{self.schedule.workflow_id}" was due at {iso(due)}, and its run before still goes on')
+            self.app.clock.sleep(_POLL)
+        return turn
+
+    def _heed(self, turn: Turn, run: Run, ended: threading.Event) -> None:
+        """Cancel the run when a later one asks for that."""
+        while not ended.wait(_POLL):
+            with contextlib.suppress(MechawayError):  # the next look may succeed
+                if self.app.turns.is_asked_to_stop(turn):
+                    run.cancel()
+                    return
+
+    def _noted(self, due: int, run: Run) -> Run:
+        try:
+            self.app.fires.ran(self.project, self.schedule.workflow_id, self.schedule.node_id, due, run)
+        except MechawayError as error:  # the run itself is not touched by it
+            log.warning("what became of a schedule could not be noted: %s", error)
+        return run
 
     def _is_still_due(self, due: int) -> bool:
         now = self.app.timetable.find_timed(self.project, self.schedule.workflow_id, self.schedule.node_id)

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("multipart",),
     ("engine",),
     ("registry",),
-    ("storage", "vault", "handover", "fires"),
+    ("storage", "vault", "handover", "fires", "turns"),
     ("workflow",),
     ("nodes",),
     ("rows",),

@@ -8,8 +8,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from mechaway_core.local.schedules import BELL
+from mechaway_core.local.timekeeper import LOCK
 from mechaway_core.sqlite.pulse import AT_WORK, NAME
 from tests.journeys.server import Server, chain, echo, hook, poc, problem
+
+OURS = (NAME, AT_WORK, LOCK, BELL)  # what a data folder holds beside projects
 
 
 def make(server: Server, slug: str) -> str:
@@ -122,7 +126,7 @@ def test_a_slug_that_cannot_be_one_makes_no_project_and_finds_none(server: Serve
         body = httpx.Request("POST", "http://x", json=echo("x")).content
         head = f"POST /p/{encoded}/api/workflows HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         problem(server.raw(head.encode() + body), 404)
-    names = {entry.name for entry in server.data.iterdir() if entry.name not in (NAME, AT_WORK)} if server.data.exists() else set()
+    names = {entry.name for entry in server.data.iterdir() if entry.name not in OURS} if server.data.exists() else set()
     assert all(name.replace("-", "").isalnum() and name == name.lower() for name in names), names
 
 
