@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.prices import ALARMS
 from mechaway_core.settings import Settings, variable
 from tests.house.tree import PACKAGE, ROOT
 
@@ -217,11 +218,23 @@ def test_logs_do_not_pile_up() -> None:
 
 def test_dead_letters_ring_an_alarm() -> None:
     assert of_type("AWS::Serverless::Function")["RunnerFunction"]["DeadLetterQueue"]["TargetArn"] == {"Fn::GetAtt": "DeadLetterQueue.Arn"}
-    (alarm,) = of_type("AWS::CloudWatch::Alarm").values()
+    alarm = of_type("AWS::CloudWatch::Alarm")["DeadLetterAlarm"]
     assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": "DeadLetterQueue.QueueName"}}]
-    (rule,) = of_type("AWS::Events::Rule").values()
-    assert all("DeadLetterConfig" in target for target in rule["Targets"])
+    for rule in of_type("AWS::Events::Rule").values():
+        assert all("DeadLetterConfig" in target for target in rule["Targets"])
+
+
+def test_alarms_go_off_when_the_runner_fails_and_when_nobody_looks_for_what_was_missed() -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+    assert (alarms["RunnerAlarm"]["MetricName"], alarms["RunnerAlarm"]["Dimensions"][0]["Value"]) == ("Errors", {"Ref": "RunnerFunction"})
+    absent = alarms["WatchAlarm"]
+    assert absent["Dimensions"] == [{"Name": "RuleName", "Value": {"Ref": "Watch"}}]
+    assert (absent["ComparisonOperator"], absent["Threshold"], absent["TreatMissingData"]) == ("LessThanThreshold", 1, "breaching")
+    assert of_type("AWS::Events::Rule")["Watch"]["Targets"][0]["Input"] == '{"kind":"watch"}'
+    assert len(alarms) == ALARMS
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == {"Fn::If": ["TellsTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
 
 
 def test_the_token_is_generated_and_never_shown() -> None:
