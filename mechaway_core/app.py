@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mechaway_core import triggers
+from mechaway_core import timetable, triggers
 from mechaway_core.access import AdminToken, Door
 from mechaway_core.access.deliveries import WINDOW, Claim
 from mechaway_core.access.keys import ProjectKey
@@ -242,6 +242,13 @@ class App:
         if begun is not None:
             begun(run)
         return self._go(plan, run, items, timeout)
+
+    def asks_for(self, project: str, schedule: Schedule) -> bool:
+        """Whether the current document asks for exactly this schedule. Raises `NotFound` when it is gone."""
+        plan = self._registry.get(project, schedule.workflow_id)
+        place = plan.index.get(schedule.node_id)
+        step = plan.steps[place] if place is not None and plan.active else None
+        return step is not None and not step.disabled and timetable.asks_for(step.node, schedule)
 
     def try_out(self, project: str, plan: Plan, call: triggers.Call | None, node_id: str | None = None, items: Any = None) -> Run:
         """Run a plan that is not saved, by a webhook call or by hand."""

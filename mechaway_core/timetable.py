@@ -54,6 +54,13 @@ def schedules_of(document: Mapping[str, Any]) -> list[Schedule]:
     ]
 
 
+def asks_for(node: Any, schedule: Schedule) -> bool:
+    """Whether a node asks for a schedule, and not for another."""
+    if type(node).__name__ != TRIGGER or not node.enabled:
+        return False
+    return bool((node.schedule, node.timezone) == (schedule.expression, schedule.timezone))
+
+
 def timings_of(document: Mapping[str, Any]) -> dict[tuple[str, str], Timing]:
     """When each trigger of a canonical document is due, by (workflow, node). One that this server cannot read is left out."""
     from mechaway_core.nodes.cron_trigger import CronTrigger  # with all that knows of zones: only where somebody asks for times

@@ -79,6 +79,7 @@ class Timekeeper:
         self._stopped = threading.Event()
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
+        self._notes = ThreadPoolExecutor(1, thread_name_prefix="mechaway-clock-notes")
         self._thread = threading.Thread(target=self._serve, name="mechaway-clock", daemon=True)
         self.leads = False
 
@@ -94,6 +95,7 @@ class Timekeeper:
             self._thread.join()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        self._notes.shutdown()
 
     # -- the lead
 
@@ -326,7 +328,7 @@ class Timekeeper:
 
     def _run_once(self, entry: _Entry, due: int) -> None:
         project, schedule = entry.project, entry.schedule
-        if self._app.timetable.find(project, schedule.workflow_id, schedule.node_id) != schedule:
+        if not self._app.asks_for(project, schedule):
             raise NotFound("the document asks for something else by now")
         claim = self._app.handover.claim(project, due, schedule.claimed, self._holder)
         if isinstance(claim, Taken):
@@ -356,6 +358,14 @@ class Timekeeper:
             self._begin(entry, following)
 
     def _note(self, write: Callable[[], None]) -> None:
+        """Write down what became of a schedule, behind the runs that are to begin: nothing waits for it."""
+        try:
+            self._notes.submit(self._write, write)
+        except RuntimeError:  # told to stop, and this is about the last runs
+            self._write(write)
+
+    @staticmethod
+    def _write(write: Callable[[], None]) -> None:
         try:
             write()
         except MechawayError as error:  # a project deleted meanwhile, a full disk: the run itself is not touched by it
