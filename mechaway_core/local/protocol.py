@@ -37,7 +37,7 @@ def bounded(patience: float) -> type[BoundedProtocol]:
 
 
 class OneWrite:
-    """A transport that hands on in one system call what is written in one step of the event loop: head and body of an answer.
+    """A transport that hands on in one system call what belongs together: head and body of an answer, or what one step of the loop writes.
 
     For a short answer that call takes a third of the time of the event loop's thread, most of it to wake the caller at the other end.
     So it is made once, and through a socket of Python's own, which gives up the interpreter's lock meanwhile; the transport's write does
@@ -55,16 +55,16 @@ class OneWrite:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write now what is long, else at the end of this step."""
+        """Write now what is long, else with `flush`, at the latest at the end of this step."""
         self._pieces.append(data)
         if len(data) > LONG:
-            self._flush()
+            self.flush()
         elif len(self._pieces) == 1:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     def close(self) -> None:
         """Write what there is and close."""
-        self._flush()
+        self.flush()
         self.let_go()
         self._transport.close()
 
@@ -74,7 +74,8 @@ class OneWrite:
             self._socket.detach()
             self._socket = None
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what there is."""
         if not self._pieces:
             return
         data = b"".join(self._pieces)
@@ -198,6 +199,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._waits_since, self._granted = None, 0.0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is whole."""
+        self._out.flush()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be read as a request."""

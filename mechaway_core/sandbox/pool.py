@@ -18,6 +18,7 @@ from mechaway_core.sandbox.process import Gone, Late, LuaProcess, NotStarted
 
 RECYCLE_AFTER = 5000  # calls. None has been seen to leak; the heap of one that had a large run to do stays large, though
 MAKING = 0.0003  # seconds that a process mostly needs to make its next runtime
+MAKING_BESIDE = 0.001  # the same while another is at work
 NO_HURRY = 0.02  # seconds before a process is started that nobody waits for: the call that took the last one shall not feel it
 
 
@@ -159,16 +160,16 @@ class Pool:
             raise Unavailable("the Lua sandbox is closed")
 
     def _take(self, state: _State) -> LuaProcess:
-        process = self._warmest(state.idle)
+        process = self._warmest(state.idle, MAKING_BESIDE if state.busy else MAKING)
         state.busy.add(process)
         if not state.idle or state.waiting:
             self._keep_ready(state)
         return process
 
     @staticmethod
-    def _warmest(idle: deque[LuaProcess]) -> LuaProcess:
+    def _warmest(idle: deque[LuaProcess], making: float) -> LuaProcess:
         """The one used last, but for those that are perhaps still making their next runtime; taken off the list."""
-        before = time.monotonic() - MAKING
+        before = time.monotonic() - making
         for place in range(len(idle) - 1, 0, -1):
             if idle[place].free_since <= before:
                 process = idle[place]
