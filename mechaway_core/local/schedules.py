@@ -91,7 +91,9 @@ class Bell:
                 os.close(descriptor)
 
     def listen(self) -> None:
-        """Begin to listen. Raises `Unavailable` when the folder cannot be used."""
+        """Begin to listen, if nobody did. Raises `Unavailable` when the folder cannot be used."""
+        if self._listening >= 0:
+            return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):

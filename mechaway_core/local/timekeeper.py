@@ -18,8 +18,8 @@ import os
 import random
 import threading
 import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
@@ -43,6 +43,7 @@ TRY_AGAIN = 1.0  # seconds after which a run that could not begin is tried again
 MOST_QUEUED = 100  # due times that wait for the run of an earlier one
 
 _Place = tuple[str, str, str]  # project, workflow, node
+_Found = dict[str, dict[_Place, tuple[Schedule, Timing]] | None]  # by project; None where they cannot be had now
 
 
 @dataclass(slots=True)
@@ -72,9 +73,12 @@ class Timekeeper:
         self._bell = Bell(folder)
         self._holder = uuid.uuid4().hex
         self._entries: dict[_Place, _Entry] = {}
+        self._nodes: dict[tuple[str, str], set[str]] = {}  # of these, by project and workflow
         self._line: list[tuple[float, int, _Place, int]] = []  # a heap of (when, turn, whose, due time)
         self._turns = 0
         self._look_again = 0.0
+        self._looking: Future[tuple[_Found, bool]] | None = None  # the look at all schedules that is under way
+        self._saved_meanwhile: set[tuple[str, str]] = set()  # (project, workflow) that were rung for since it began
         self._ahead = 0.0  # the clock of the machine before the one that only goes forward
         self._stopped = threading.Event()
         self._threads = threads
@@ -119,20 +123,23 @@ class Timekeeper:
 
     def _lead(self) -> None:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mechaway-scheduled")
-        self._bell.listen()
         while not self._stopped.is_set():
             try:
-                self._turn()
+                self._bell.listen()
+                while not self._stopped.is_set():
+                    self._go_round()
+            except Unavailable as error:
+                log.error("schedules start nothing for now: %s", error)
             except Exception:  # a mistake of ours must not stop the clock for good
                 log.exception("the clock met a mistake of ours and looks at all schedules again")
-                self._look_again = 0.0
-                self._stopped.wait(TRY_AGAIN)
+            self._look_again = 0.0
+            self._looking = None
+            self._stopped.wait(TRY_AGAIN)
 
-    def _turn(self) -> None:
-        """One turn of the clock: start what is due, sleep until something is or somebody rings."""
-        clock = self._app.clock
-        if clock.monotonic() >= self._look_again:
-            self._look_again = clock.monotonic() + (RELOAD if self._load_all() else TRY_AGAIN)
+    def _go_round(self) -> None:
+        """Start what is due, sleep until something is or somebody rings, and do what that asks for."""
+        if self._app.clock.monotonic() >= self._look_again:
+            self._look_at_all()
         self._notice_set_back()
         self._start_due()
         rung = self._bell.wait(min(self._until_next(), NAP))
@@ -155,56 +162,96 @@ class Timekeeper:
 
     # -- what is kept
 
-    def _load_all(self) -> bool:
-        """Look at all schedules of all projects. False when not all could be had."""
+    def _look_at_all(self) -> None:
+        """Look at all schedules, in a thread of its own: with many that takes seconds, in which others are due."""
+        if self._looking is None:
+            assert self._pool is not None
+            self._saved_meanwhile.clear()
+            self._looking = self._pool.submit(self._read_all)
+        elif self._looking.done():
+            found, sound = self._looking.result()
+            self._looking = None
+            self._look_again = self._app.clock.monotonic() + (RELOAD if sound else TRY_AGAIN)
+            self._take_over(found)
+
+    def _read_all(self) -> tuple[_Found, bool]:
+        """The schedules of each project, those left out that cannot be had now; and whether there were none such."""
+        found: _Found = {}
         sound = True
-        there: set[_Place] = set()
         try:
-            projects = self._app.projects.list()
+            for project in self._app.projects.list():
+                try:
+                    found[project] = self._read_project(project)
+                except MechawayError as error:
+                    log.error("the schedules of project %s cannot be read: %s", project, error)
+                    sound = False
+                    found[project] = None
         except MechawayError as error:
             log.error("the projects cannot be listed: %s", error)
-            return False
-        for project in projects:
-            try:
-                there |= {(project, *place) for place in self._load_project(project)}
-            except MechawayError as error:
-                log.error("the schedules of project %s cannot be read: %s", project, error)
-                there |= {place for place in self._entries if place[0] == project}
-                sound = False
-        for place in self._entries.keys() - there:
-            del self._entries[place]
-        return sound
+            sound = False
+            found.update((project, None) for project, _ in self._nodes.copy() if project not in found)
+        finally:
+            self._bell.ring("", "")
+        return found, sound
 
-    def _load_project(self, project: str) -> Iterable[tuple[str, str]]:
+    def _read_project(self, project: str) -> dict[_Place, tuple[Schedule, Timing]]:
         self._app.timetable.settle_project(project)
         self._app.handover.sweep(project, self._app.clock.now())
-        timings = self._app.timetable.timings(project)
-        for schedule in self._app.timetable.kept(project):
-            timing = timings.get((schedule.workflow_id, schedule.node_id))
-            if timing is not None:
-                self._keep(project, schedule, timing)
-        return timings.keys()
+        return self._kept(project, None)
 
-    def _load(self, rung: Iterable[tuple[str, str]]) -> None:
+    def _kept(self, project: str, workflow_id: str | None) -> dict[_Place, tuple[Schedule, Timing]]:
+        """The schedules of a workflow or project that are kept and asked for."""
+        timings = self._app.timetable.timings(project, workflow_id)
+        kept = self._app.timetable.kept(project, workflow_id) if timings else []
+        return {
+            (project, one.workflow_id, one.node_id): (one, timing)
+            for one in kept
+            if (timing := timings.get((one.workflow_id, one.node_id))) is not None
+        }
+
+    def _take_over(self, found: _Found) -> None:
+        """Keep what was found and nothing else, but for what was saved while it was looked for."""
+        for project, schedules in found.items():
+            for place, (schedule, timing) in (schedules or {}).items():
+                if not self._was_saved_meanwhile(*place[:2]):
+                    self._keep(project, schedule, timing)
+        for place in list(self._entries):
+            schedules = found.get(place[0], {})
+            if schedules is not None and place not in schedules and not self._was_saved_meanwhile(*place[:2]):
+                self._drop(place)
+
+    def _was_saved_meanwhile(self, project: str, workflow_id: str) -> bool:
+        return not self._saved_meanwhile.isdisjoint(((project, workflow_id), (project, "")))
+
+    def _load(self, rung: set[tuple[str, str]]) -> None:
         """Look at the schedules of the workflows that somebody rang for."""
         for project, workflow_id in rung:
             if not project:
                 continue
+            self._saved_meanwhile.add((project, workflow_id))
             try:
-                timings = self._app.timetable.timings(project, workflow_id)
-                kept = self._app.timetable.kept(project, workflow_id) if timings else []
+                found = self._kept(project, workflow_id or None)
             except NotFound:
-                timings, kept = {}, []
+                found = {}
             except MechawayError as error:
                 log.error("the schedules of workflow %s in project %s cannot be read: %s", workflow_id, project, error)
+                self._look_again = 0.0
                 continue
-            for schedule in kept:
-                timing = timings.get((schedule.workflow_id, schedule.node_id))
-                if timing is not None:
-                    self._keep(project, schedule, timing)
-            for place in [place for place in self._entries if place[0] == project and place[1:] not in timings]:
-                if place[1] == workflow_id or not workflow_id:
-                    del self._entries[place]
+            for schedule, timing in found.values():
+                self._keep(project, schedule, timing)
+            workflows = [workflow_id] if workflow_id else [known for there, known in self._nodes if there == project]
+            for known in workflows:
+                for node_id in self._nodes.get((project, known), set()).copy():
+                    if (project, known, node_id) not in found:
+                        self._drop((project, known, node_id))
+
+    def _drop(self, place: _Place) -> None:
+        """Keep a schedule no longer."""
+        del self._entries[place]
+        nodes = self._nodes[place[:2]]
+        nodes.discard(place[2])
+        if not nodes:
+            del self._nodes[place[:2]]
 
     def _keep(self, project: str, schedule: Schedule, timing: Timing) -> None:
         """Keep a schedule. One that is kept as it is goes on; another begins where nobody has looked yet."""
@@ -217,6 +264,7 @@ class Timekeeper:
                 self._wait_for(known, now if known.next is None else min(now, known.next - 1))
             return
         entry = self._entries[place] = _Entry(project, schedule, timing)
+        self._nodes.setdefault(place[:2], set()).add(place[2])
         if known is not None:
             entry.going, entry.waiting, entry.lock = known.going, known.waiting, known.lock
         self._turns += 1

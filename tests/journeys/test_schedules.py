@@ -73,7 +73,7 @@ def test_a_schedule_starts_runs_and_its_leader_may_be_killed_at_any_time(data: P
             kill_leader(server)
         times = dues(server)
     assert len(times) == len(set(times))
-    assert gaps(sorted(times)) <= {1.0, 2.0}, times  # a run whose process was killed in the middle may have stored nothing
+    assert max(gaps(sorted(times))) <= 5, times  # runs whose process was killed in the middle may have stored nothing
 
 
 def test_what_was_due_while_the_server_was_down_is_told_and_not_run_twice(data: Path) -> None:

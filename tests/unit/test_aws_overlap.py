@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -17,12 +18,14 @@ from mechaway_core.node import Context as NodeContext
 from mechaway_core.node import Items, Node
 from mechaway_core.record import Run
 from mechaway_core.turns import Turn
+from tests.house.tree import ROOT
 from tests.unit.test_aws_wakeups import Context, Time, app, clock, flow, moment, runs, wake
 
 __all__ = ["app", "clock"]  # fixtures of that file
 
 MINUTE = "2026-07-01T07:00:00Z"
 PATIENCE = 30.0
+WATCH = json.loads((ROOT / "events" / "watch.json").read_text())
 
 
 def ask_with(app: App, **params: Any) -> None:
@@ -143,11 +146,11 @@ def test_what_a_run_came_to_is_known_to_who_asks(app: App) -> None:
 
 
 def test_the_look_for_what_had_no_run_fails_when_there_is_some_and_once(app: App, clock: Time) -> None:
-    assert dispatch({"kind": "watch"}, Context(), app) == {"caught_up": 0}
+    assert dispatch(WATCH, Context(), app) == {"caught_up": 0}
     clock.seconds = moment("2026-07-01T09:00:00Z")
     app.create("default", flow("0 * * * *") | {"id": "other"})
     clock.seconds = moment("2026-07-01T10:20:00Z")
     with pytest.raises(Unavailable, match="due 1 times"):
-        dispatch({"kind": "watch"}, Context(), app)
-    assert dispatch({"kind": "watch"}, Context(), app) == {"caught_up": 0}
+        dispatch(WATCH, Context(), app)
+    assert dispatch(WATCH, Context(), app) == {"caught_up": 0}
     assert app.fires.get("default", "other", "tick").missed == 1
