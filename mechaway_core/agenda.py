@@ -152,6 +152,7 @@ class Agenda:
             "skipped": fired.skipped,
             "overdue": self._overdue(project, timing, kept, fired.due, now),
             "kept": kept is not None,
+            "rules": [] if kept is None else list(self._timetable.names(project, kept)),
         }
 
     def _overdue(self, project: str, timing: Timing, kept: Schedule | None, looked: float, now: float) -> bool:

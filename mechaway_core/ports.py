@@ -279,6 +279,10 @@ class Schedules(Protocol):
         """The projects that have schedules, whether they still exist or not."""
         ...
 
+    def names(self, project: str, schedule: Schedule) -> tuple[str, ...]:
+        """What keeps a schedule is called, where it has names of its own: rules, for whoever looks for them. Asks nobody."""
+        ...
+
 
 class KeyRing(Protocol):
     """Wraps the data key of a project so that only this installation can open it.

@@ -144,6 +144,10 @@ class Timetable:
         """The schedules that are kept for a project or a workflow."""
         return [] if self._schedules is None else self._schedules.list(project, workflow_id)
 
+    def names(self, project: str, schedule: Schedule) -> tuple[str, ...]:
+        """What keeps a schedule is called, where it has names of its own."""
+        return () if self._schedules is None else self._schedules.names(project, schedule)
+
     def timings(self, project: str, workflow_id: str | None = None) -> dict[tuple[str, str], Timing]:
         """When the triggers of a workflow, or of all workflows of a project, are due, by (workflow, node). Raises `NotFound`."""
         if workflow_id:

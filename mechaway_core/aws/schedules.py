@@ -94,11 +94,11 @@ class _Schedules:
     def put(self, project: str, schedule: Schedule) -> None:
         """See `Schedules.put`."""
         said = self._said(schedule)
-        name = self._place.name(project, schedule.workflow_id, schedule.node_id)
-        for number, one in enumerate(said):
-            self._put(name + _SECOND if number else name, project, schedule, one)
+        first, second = self._both_names(project, schedule)
+        for name, one in zip((first, second), said, strict=False):
+            self._put(name, project, schedule, one)
         if len(said) == 1:
-            self._delete(name + _SECOND)
+            self._delete(second)
 
     def delete(self, project: str, workflow_id: str, node_id: str | None = None) -> int:
         """See `Schedules.delete`."""
@@ -117,6 +117,14 @@ class _Schedules:
     def projects(self) -> set[str]:
         """See `Schedules.projects`."""
         return {kept.project for kept in self._kept(f"{self._place.stem}-")}
+
+    def names(self, project: str, schedule: Schedule) -> tuple[str, ...]:
+        """See `Schedules.names`."""
+        return self._both_names(project, schedule)[: len(self._wanted(schedule))]
+
+    def _both_names(self, project: str, schedule: Schedule) -> tuple[str, str]:
+        name = self._place.name(project, schedule.workflow_id, schedule.node_id)
+        return name, name + _SECOND
 
     def _one(self, parts: Sequence[Kept]) -> Schedule:
         """The schedule of a node, without its expression when it is not all there or says something else than is wanted."""

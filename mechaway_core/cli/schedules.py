@@ -48,6 +48,8 @@ def _lines(one: dict[str, Any]) -> list[str]:
         lines.append(f"  next  {coming['local']}   {coming['utc']}")
     if one["last_run"] is not None:
         lines.append(f"  last  {one['last_started']}   {one['last_status']}, {one['lag_ms']:g} ms after it was due, run {one['last_run']}")
+    if one["rules"]:
+        lines.append(f"  kept  {', '.join(one['rules'])}")
     troubles = [f"{count} {word}" for word, count in (("missed", one["missed"]), ("skipped", one["skipped"])) if count]
     if one["overdue"]:
         troubles.append("overdue: no run has begun for the last due time; is a server running?")

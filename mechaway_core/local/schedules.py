@@ -65,6 +65,10 @@ class LocalSchedules:
         """See `Schedules.projects`."""
         return {project for project in self._projects.list() if self._store.keys(project, _SCHEDULES, "", 1)}
 
+    def names(self, project: str, schedule: Schedule) -> tuple[str, ...]:
+        """See `Schedules.names`."""
+        return ()
+
     def _get(self, project: str, key: str) -> Schedule | None:
         stored = self._store.get(project, key)
         if not isinstance(stored, Stored):

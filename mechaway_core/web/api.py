@@ -353,7 +353,7 @@ def _schedule_routes(router: APIRouter, app: App) -> None:
     async def list_schedules(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:
         """When the workflows of a project are due next, what became of the last time, and how many times were missed.
 
-        `overdue` says that a run should have begun by now; `kept` that there is something that keeps the time."""
+        `overdue` says that a run should have begun by now; `kept` that there is something that keeps the time, `rules` its names in AWS."""
         found, following = await run_in_threadpool(app.schedules, project, cursor, limit)
         return _json({"schedules": found, "next": following})
 

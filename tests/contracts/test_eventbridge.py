@@ -62,6 +62,14 @@ def test_a_rule_has_a_short_name_readable_tags_and_one_target_with_all_the_runne
     }
 
 
+@pytest.mark.parametrize("schedule", [TICK, BOTH])
+def test_the_names_of_what_keeps_a_schedule_are_known_without_asking(events: Any, schedule: Schedule) -> None:
+    stem = unique("mechaway-names")
+    kept = rules(events, stem)
+    kept.put("shop", schedule)
+    assert list(kept.names("shop", schedule)) == names(events, stem)
+
+
 def test_the_stem_leaves_room_for_the_rest_of_the_name() -> None:
     place = Place.of(Settings(prefix="mechaway", stage="production-eu", runner_function=RUNNER))
     assert len(place.name("p", "w", "n")) <= 62

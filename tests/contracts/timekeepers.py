@@ -43,6 +43,10 @@ class MemorySchedules:
         """See `Schedules.list`."""
         return [self.held[place] for place in sorted(self.held) if place[0] == project and workflow_id in (None, place[1])]
 
+    def names(self, project: str, schedule: Schedule) -> tuple[str, ...]:
+        """See `Schedules.names`."""
+        return (f"{project}/{schedule.workflow_id}/{schedule.node_id}",)
+
     def projects(self) -> set[str]:
         """See `Schedules.projects`."""
         return {place[0] for place in self.held}
