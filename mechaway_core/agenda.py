@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mechaway_core.errors import Invalid, MechawayError, NotFound
+from mechaway_core.errors import Invalid, NotFound
 from mechaway_core.fires import Fires
-from mechaway_core.handover import Handover, Taken
+from mechaway_core.handover import Handover
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.record import iso
@@ -90,19 +90,13 @@ class Agenda:
             raise Invalid(f"there are more than {MOST_BACKFILLED} due times between from and to; take a shorter span")
         what = Schedule(workflow_id, node, "").claimed
         before = [moment for moment in due if self._handover.is_claimed(project, moment, what)]
-        started = 0
-        if act:
-            for moment in due:
-                claim = self._handover.claim(project, moment, what, "backfill")
-                if isinstance(claim, Taken):
-                    continue
-                try:
-                    self._start(project, workflow_id, node, [scheduled(project, workflow_id, moment, self._clock.now())])
-                except MechawayError:
-                    self._handover.release(claim)
-                    raise
-                started += 1
+        started = sum(self._begin(project, Schedule(workflow_id, node, ""), moment) for moment in due) if act else 0
         return Backfill(node, due, len(before), started)
+
+    def _begin(self, project: str, schedule: Schedule, due: int) -> bool:
+        item = scheduled(project, schedule.workflow_id, due, self._clock.now())
+        place = (project, schedule.workflow_id, schedule.node_id)
+        return self._handover.once(project, due, schedule.claimed, "backfill", lambda: self._start(*place, [item]))
 
     def _trigger(self, project: str, workflow_id: str, node_id: Any) -> tuple[str, Timing]:
         timings = {node: timing for (_, node), timing in self._timetable.timings(project, workflow_id).items()}

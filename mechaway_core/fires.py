@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from mechaway_core.errors import Conflict, NotFound
-from mechaway_core.ports import ABSENT, Store, Stored
-from mechaway_core.record import Run
+from mechaway_core.ports import ABSENT, Schedule, Store, Stored
+from mechaway_core.record import Run, iso
 
 _FIRES = "fires/"
 _ATTEMPTS = 5
@@ -95,6 +95,15 @@ class Fires:
                     raise
             else:
                 return
+
+
+def missed_sentence(project: str, schedule: Schedule, count: int, last: float) -> str:
+    """What the log says of due times that nobody started a run for."""
+    where = f"node {schedule.node_id} of workflow {schedule.workflow_id} in project {project}"
+    return (
+        f'the schedule "{schedule.expression}" ({schedule.timezone}) of {where} was due {count} times, up to {iso(last)}, '
+        "and nobody started a run"
+    )
 
 
 def _key(workflow_id: str, node_id: str) -> str:

@@ -11,7 +11,7 @@ have acted. Names begin with the time, so the oldest come first and are swept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from mechaway_core import jsontext
-from mechaway_core.errors import Conflict, NotFound
+from mechaway_core.errors import Conflict, MechawayError, NotFound
 from mechaway_core.ports import ABSENT, Store, Stored
 
 KEEP = 3 * 86_400.0  # seconds: an event comes at most 24 hours late, and waits 6 more for its function
@@ -57,6 +57,18 @@ class Handover:
         except Conflict:
             found = self._store.get(project, key)
             return Taken(str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else "")
+
+    def once(self, project: str, moment: float, what: Sequence[str], holder: str, act: Callable[[], None]) -> bool:
+        """Do what happens at a moment unless somebody has it; whether it was done. What raises gives the claim back."""
+        claim = self.claim(project, moment, what, holder)
+        if isinstance(claim, Taken):
+            return False
+        try:
+            act()
+        except MechawayError:
+            self.release(claim)
+            raise
+        return True
 
     def is_claimed(self, project: str, moment: float, what: Sequence[str]) -> bool:
         """Whether somebody has what happens at a moment, as far as claims are kept."""

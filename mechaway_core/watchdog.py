@@ -14,11 +14,9 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mechaway_core.errors import MechawayError
-from mechaway_core.fires import Fires
-from mechaway_core.handover import Handover, Taken
+from mechaway_core.fires import Fires, missed_sentence
+from mechaway_core.handover import Handover
 from mechaway_core.ports import Clock, Schedule
-from mechaway_core.record import iso
 from mechaway_core.storage import Entry
 from mechaway_core.timetable import Timetable, timings_of
 from mechaway_core.triggers import scheduled
@@ -75,23 +73,13 @@ class Watchdog:
         return self._handover.is_claimed(project, due, schedule.claimed)
 
     def _missed(self, project: str, schedule: Schedule, timing: Timing, due: tuple[int, ...]) -> Missed:
-        log.error(
-            'the schedule "%s" (%s) of node %s of workflow %s in project %s was due %d times, up to %s, and nobody started a run',
-            schedule.expression, schedule.timezone, schedule.node_id, schedule.workflow_id, project, len(due), iso(due[-1]),
-        )  # fmt: skip
+        log.error(missed_sentence(project, schedule, len(due), due[-1]))
         again = {"skip": (), "last": due[-1:], "all": due}[timing.catch_up]
         caught_up = sum(self._catch_up(project, schedule, one) for one in again)
         self._fires.missed(project, schedule.workflow_id, schedule.node_id, due[-1], len(due) - caught_up)
         return Missed(project, schedule, due, caught_up)
 
     def _catch_up(self, project: str, schedule: Schedule, due: int) -> bool:
-        claim = self._handover.claim(project, due, schedule.claimed, "watchdog")
-        if isinstance(claim, Taken):
-            return False
         item = scheduled(project, schedule.workflow_id, due, self._clock.now())
-        try:
-            self._start(project, schedule.workflow_id, schedule.node_id, [item])
-        except MechawayError:
-            self._handover.release(claim)
-            raise
-        return True
+        place = (project, schedule.workflow_id, schedule.node_id)
+        return self._handover.once(project, due, schedule.claimed, "watchdog", lambda: self._start(*place, [item]))

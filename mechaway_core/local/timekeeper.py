@@ -26,6 +26,7 @@ from pathlib import Path
 
 from mechaway_core.app import App
 from mechaway_core.errors import Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.fires import missed_sentence
 from mechaway_core.handover import Taken
 from mechaway_core.local.schedules import Bell
 from mechaway_core.ports import Schedule
@@ -301,11 +302,7 @@ class Timekeeper:
         return sum(1 for _ in takewhile(lambda due: self._app.handover.is_claimed(entry.project, due, entry.schedule.claimed), dues))
 
     def _lost(self, entry: _Entry, due: float, count: int) -> None:
-        log.error(
-            'the schedule "%s" (%s) of node %s of workflow %s in project %s was due %d times, up to %s, and nobody started a run',
-            entry.schedule.expression, entry.schedule.timezone, entry.schedule.node_id, entry.schedule.workflow_id, entry.project, count,
-            iso(due),
-        )  # fmt: skip
+        log.error(missed_sentence(entry.project, entry.schedule, count, due))
         self._note(lambda: self._app.fires.missed(*entry.place, due, count))
 
     # -- what is due
