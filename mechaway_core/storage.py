@@ -10,6 +10,7 @@ the two leaves a copy of what is still current, never a hole or a half-saved doc
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from mechaway_core.errors import Conflict, NotFound, Stale
 from mechaway_core.names import shorten
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Clock, Store, Stored, Unchanged
 from mechaway_core.record import iso
+
+log = logging.getLogger("mechaway.storage")
 
 _CURRENT, _OLD = "workflows/", "versions/"
 _ATTEMPTS = 20  # of a save without If-Match that meets other writers
@@ -76,21 +79,21 @@ class Workflows:
         for _ in range(_ATTEMPTS):
             current = self.get(project, workflow_id)
             if if_match is not None and current.etag not in if_match:
-                raise _stale(workflow_id)
+                raise _stale(project, workflow_id)
             self._store.put(project, _old(workflow_id, current.version), _bytes(current))
             now = iso(self._clock.now())
             try:
                 return self._put(project, document, current.version + 1, current.created_at, now, expect=current.token)
             except Stale:
                 if if_match is not None:
-                    raise _stale(workflow_id) from None
+                    raise _stale(project, workflow_id) from None
         raise Conflict(f'workflow "{workflow_id}" is being saved by many at once; try again')
 
     def delete(self, project: str, workflow_id: str, if_match: Collection[str] | None = None) -> None:
         """Delete a workflow with its history. Raises `NotFound`, and `Stale` as `update` does."""
         current = self.get(project, workflow_id)
         if if_match is not None and current.etag not in if_match:
-            raise _stale(workflow_id)
+            raise _stale(project, workflow_id)
         if not self._store.delete(project, _current(workflow_id), ANY if if_match is None else current.token):
             raise NotFound(f'there is no workflow "{shorten(workflow_id)}"{_in(project)}')
         while keys := self._store.keys(project, _old_prefix(workflow_id)):
@@ -223,5 +226,6 @@ def _in(project: str) -> str:
     return "" if project == "default" else f' in project "{project}"'
 
 
-def _stale(workflow_id: str) -> Stale:
+def _stale(project: str, workflow_id: str) -> Stale:
+    log.info("a save of workflow %s in project %s came second: somebody else had changed it", workflow_id, project)
     return Stale(f'workflow "{workflow_id}" was changed by somebody else; get it again and repeat the change on that')

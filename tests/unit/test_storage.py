@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -183,7 +184,8 @@ def test_a_save_that_meets_another_one_takes_it_into_the_history(store: LocalSto
     assert [plain.version(P, "w", number).document["name"] for number in range(1, 5)] == ["1", "2", "3", "mine"]
 
 
-def test_a_save_with_a_tag_that_meets_another_one_is_stale(store: LocalStore) -> None:
+def test_a_save_with_a_tag_that_meets_another_one_is_stale_and_the_log_says_so(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     plain = Workflows(store, Clock())
     first = plain.create(P, document(name="1"))
     once = iter([None])
@@ -195,6 +197,7 @@ def test_a_save_with_a_tag_that_meets_another_one_is_stale(store: LocalStore) ->
     with pytest.raises(Stale):
         Workflows(Interrupted(store, another_saves), Clock()).update(P, document(name="mine"), [first.etag])
     assert [one["name"] for one in plain.versions(P, "w")] == ["2", "1"]
+    assert "came second" in caplog.text
 
 
 def test_a_save_that_meets_a_delete_finds_nothing(store: LocalStore) -> None:
