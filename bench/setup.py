@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mechaway_core.app import App
+from mechaway_core.folders import FolderStore
 from mechaway_core.local import build
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.storage import Workflows
@@ -72,7 +72,7 @@ def store(folder: Path, document: dict[str, Any], copies: int = 0) -> None:
     finally:
         app.close()
     files = ProjectFiles(Settings(data_dir=folder / "data", sync="normal"))
-    workflows = Workflows(LocalStore(files), LocalClock())
+    workflows = Workflows(FolderStore(files), LocalClock())
     for number in range(copies):
         workflows.create(PROJECT, {**canonical, "id": copy_id(number)})
     files.close()

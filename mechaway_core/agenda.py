@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -10,21 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from mechaway_core.errors import Invalid, NotFound
 from mechaway_core.fires import Fires
-from mechaway_core.handover import Handover
+from mechaway_core.late import LateRuns
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.record import iso
 from mechaway_core.timetable import Timetable, timings_of
-from mechaway_core.triggers import scheduled
 
 if TYPE_CHECKING:
     from mechaway_core.timing import Timing
 
 SHOWN = 5  # due times to come
 MOST_BACKFILLED = 1000  # runs of one backfill
-
-Start = Callable[[str, str, str, list[Any]], None]
-"""Starts a run of a project's workflow at a node with these items, and does not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +45,11 @@ class Backfill:
 class Agenda:
     """The schedules of all projects, as people look at them."""
 
-    def __init__(self, timetable: Timetable, fires: Fires, handover: Handover, clock: Clock, start: Start) -> None:
+    def __init__(self, timetable: Timetable, fires: Fires, clock: Clock, late: LateRuns) -> None:
         self._timetable = timetable
         self._fires = fires
-        self._handover = handover
         self._clock = clock
-        self._start = start
+        self._late = late
 
     def find(self, project: str, after: str = "", limit: int = 100) -> tuple[list[dict[str, Any]], str | None]:
         """The schedules of the workflows behind the id `after`, in their order, and where the next page begins, if there is one.
@@ -88,15 +82,10 @@ class Agenda:
         due = tuple(islice(timing.cron.between(first, last), MOST_BACKFILLED + 1))
         if len(due) > MOST_BACKFILLED:
             raise Invalid(f"there are more than {MOST_BACKFILLED} due times between from and to; take a shorter span")
-        what = Schedule(workflow_id, node, "").claimed
-        before = [moment for moment in due if self._handover.is_claimed(project, moment, what)]
-        started = sum(self._begin(project, Schedule(workflow_id, node, ""), moment) for moment in due) if act else 0
-        return Backfill(node, due, len(before), started)
-
-    def _begin(self, project: str, schedule: Schedule, due: int) -> bool:
-        item = scheduled(project, schedule.workflow_id, due, self._clock.now())
-        place = (project, schedule.workflow_id, schedule.node_id)
-        return self._handover.once(project, due, schedule.claimed, "backfill", lambda: self._start(*place, [item]))
+        schedule = Schedule(workflow_id, node, timing.cron.expression.text, timing.cron.zone.name)
+        before = sum(self._late.had_run(project, schedule, moment) for moment in due)
+        started = sum(self._late.begin(project, schedule, moment, "backfill") for moment in due) if act else 0
+        return Backfill(node, due, before, started)
 
     def _trigger(self, project: str, workflow_id: str, node_id: Any) -> tuple[str, Timing]:
         timings = {node: timing for (_, node), timing in self._timetable.timings(project, workflow_id).items()}
@@ -113,7 +102,7 @@ class Agenda:
         from mechaway_core.timing import moment_of
 
         moment = moment_of(text, timing.cron.zone.name) if isinstance(text, str) else None
-        if moment is None or moment < 0:
+        if moment is None:
             raise Invalid(f"{name} must be a time such as 2026-12-24T18:00:00, in the zone of the schedule, or with an offset")
         return moment
 
@@ -154,7 +143,7 @@ class Agenda:
         if kept is None:
             return False
         last = timing.latest(max(looked, kept.since), now - timing.grace - timing.jitter, 1)
-        return bool(last) and not self._handover.is_claimed(project, last[0], kept.claimed)
+        return bool(last) and not self._late.had_run(project, kept, last[0])
 
 
 def _local(moment: int, zone: str) -> str:

@@ -19,6 +19,7 @@ from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, N
 from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
+from mechaway_core.late import LateRuns
 from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Schedule, Schedules, Store, Tables
@@ -95,8 +96,9 @@ class App:
         self.fires = Fires(store)
         self.turns = Turns(store, clock)
         self._invoke = invoke
-        self.agenda = Agenda(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
-        self.watchdog = Watchdog(self.timetable, self.fires, self.handover, clock, self.start_elsewhere)
+        late = LateRuns(self.handover, clock, self.start_elsewhere)
+        self.agenda = Agenda(self.timetable, self.fires, clock, late)
+        self.watchdog = Watchdog(self.timetable, self.fires, clock, late)
         self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)

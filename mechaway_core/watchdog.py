@@ -8,18 +8,17 @@ counted, and `catch_up` says what else becomes of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mechaway_core.fires import Fires, missed_sentence
-from mechaway_core.handover import Handover
+from mechaway_core.late import LateRuns
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.storage import Entry
 from mechaway_core.timetable import Timetable, timings_of
-from mechaway_core.triggers import scheduled
 
 if TYPE_CHECKING:
     from mechaway_core.timing import Timing
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 SLACK = 300.0  # seconds beyond the grace that an event may take to get here
 BACK = 86_400.0  # seconds that are looked back at most
 MOST = 100  # due times of a schedule in one look
-
-Start = Callable[[str, str, str, list[Any]], None]
-"""Starts a run of a project's workflow at a node with these items, and does not wait for it."""
 
 log = logging.getLogger("mechaway.watchdog")
 
@@ -47,12 +43,11 @@ class Missed:
 class Watchdog:
     """Looks at the schedules of all projects."""
 
-    def __init__(self, timetable: Timetable, fires: Fires, handover: Handover, clock: Clock, start: Start) -> None:
+    def __init__(self, timetable: Timetable, fires: Fires, clock: Clock, late: LateRuns) -> None:
         self._timetable = timetable
         self._fires = fires
-        self._handover = handover
         self._clock = clock
-        self._start = start
+        self._late = late
 
     def look(self, project: str) -> list[Missed]:
         """What was missed in a project since the last look. Raises `MechawayError`; what was found by then is noted."""
@@ -65,21 +60,13 @@ class Watchdog:
             schedule = Schedule(workflow_id, node_id, timing.cron.expression.text, timing.cron.zone.name)
             looked = max(self._fires.get(project, workflow_id, node_id).due, saved, now - BACK)
             end = now - timing.grace - timing.jitter - SLACK
-            due = tuple(one for one in islice(timing.between(looked + 1e-3, end), MOST) if not self._is_claimed(project, schedule, one))
+            due = tuple(one for one in islice(timing.between(looked + 1e-3, end), MOST) if not self._late.had_run(project, schedule, one))
             if due:
                 yield self._missed(project, schedule, timing, due)
-
-    def _is_claimed(self, project: str, schedule: Schedule, due: int) -> bool:
-        return self._handover.is_claimed(project, due, schedule.claimed)
 
     def _missed(self, project: str, schedule: Schedule, timing: Timing, due: tuple[int, ...]) -> Missed:
         log.error(missed_sentence(project, schedule, len(due), due[-1]))
         again = {"skip": (), "last": due[-1:], "all": due}[timing.catch_up]
-        caught_up = sum(self._catch_up(project, schedule, one) for one in again)
+        caught_up = sum(self._late.begin(project, schedule, one, "watchdog") for one in again)
         self._fires.missed(project, schedule.workflow_id, schedule.node_id, due[-1], len(due) - caught_up)
         return Missed(project, schedule, due, caught_up)
-
-    def _catch_up(self, project: str, schedule: Schedule, due: int) -> bool:
-        item = scheduled(project, schedule.workflow_id, due, self._clock.now())
-        place = (project, schedule.workflow_id, schedule.node_id)
-        return self._handover.once(project, due, schedule.claimed, "watchdog", lambda: self._start(*place, [item]))

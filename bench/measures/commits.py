@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.report import Row, information
 from bench.setup import PROJECT, Bench, interleaved
-from mechaway_core.local.tables import LocalTables
+from mechaway_core.folders import FolderTables
 from mechaway_core.ports import Column, Session
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -32,7 +32,7 @@ def measure(bench: Bench) -> Iterator[Row]:
 
 
 def _rate(bench: Bench, shared: bool) -> float:
-    tables = LocalTables(ProjectFiles(Settings(data_dir=_folder(bench, shared), sync="full")))
+    tables = FolderTables(ProjectFiles(Settings(data_dir=_folder(bench, shared), sync="full")))
     tables.write(PROJECT, _insert)
     turn: AbstractContextManager[Any] = nullcontext() if shared else threading.Lock()
     until = time.perf_counter() + bench.seconds
@@ -46,7 +46,7 @@ def _folder(bench: Bench, shared: bool) -> Path:
     return bench.folder / ("shared" if shared else "single")
 
 
-def _write(tables: LocalTables, turn: AbstractContextManager[Any], until: float) -> int:
+def _write(tables: FolderTables, turn: AbstractContextManager[Any], until: float) -> int:
     rows = 0
     while time.perf_counter() < until:
         with turn:

@@ -13,13 +13,11 @@ from typing import Any, ClassVar
 from bench.report import Row, at_most, information
 from bench.setup import PROJECT, Bench, interleaved
 from mechaway_core.engine import Engine, World
-from mechaway_core.folders import FolderFiles
+from mechaway_core.folders import FolderFiles, FolderStore, FolderTables
 from mechaway_core.http import Http
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.node import Context, Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.postgres import Postgres
@@ -47,8 +45,8 @@ def measure(bench: Bench) -> Iterator[Row]:
     sandbox = make_sandbox(settings)
     files = ProjectFiles(settings)
     clock = LocalClock()
-    vault = Vault(LocalStore(files), LocalKeyRing(settings), clock)
-    engine = Engine(World(settings, sandbox, LocalTables(files), clock, vault, Http(settings), Postgres(settings), FolderFiles(files)))
+    vault = Vault(FolderStore(files), LocalKeyRing(settings), clock)
+    engine = Engine(World(settings, sandbox, FolderTables(files), clock, vault, Http(settings), Postgres(settings), FolderFiles(files)))
     catalogue()["Pass"] = Pass
     try:
         with closing(sandbox), closing(engine):

@@ -16,11 +16,10 @@ from bench.servers import mechaway
 from bench.setup import PROJECT, Bench, percentile, store
 from mechaway_core.app import App
 from mechaway_core.errors import Conflict, Stale
-from mechaway_core.folders import FolderFiles, FolderProjects
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderTables
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Expect, Stored, Unchanged
 from mechaway_core.registry import Registry
 from mechaway_core.settings import Settings
@@ -103,7 +102,7 @@ def _without_disk(bench: Bench) -> Iterator[Row]:
     app = App(
         settings,
         store=memory,
-        tables=LocalTables(files),
+        tables=FolderTables(files),
         projects=FolderProjects(files),
         files=FolderFiles(files),
         keyring=LocalKeyRing(settings),

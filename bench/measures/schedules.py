@@ -16,10 +16,9 @@ from bench.report import Row, at_most
 from bench.servers import Server, mechaway
 from bench.setup import PROJECT, Bench
 from mechaway_core.cron.expression import read
-from mechaway_core.folders import FolderProjects
+from mechaway_core.folders import FolderProjects, FolderStore
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.schedules import LocalSchedules
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.storage import Workflows
@@ -84,7 +83,7 @@ def _document(number: int, schedule: str) -> dict[str, Any]:
 def _store(folder: Path, count: int) -> None:
     """Workflows whose schedules are due on some day of February."""
     files = ProjectFiles(Settings(data_dir=folder / "data", sync="normal"))
-    store = LocalStore(files)
+    store = FolderStore(files)
     workflows = Workflows(store, LocalClock())
     schedules = LocalSchedules(store, FolderProjects(files), LocalClock())
     for number in range(count):

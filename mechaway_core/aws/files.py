@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 from mechaway_core.aws.projects import S3Projects
 from mechaway_core.aws.s3 import S3, Found, Mismatch
 from mechaway_core.errors import MechawayError, TooLarge
-from mechaway_core.folders import HANDLE, RUN_ID, began, checked, no_file
+from mechaway_core.folders.files import HANDLE, RUN_ID, began, checked, no_file
 from mechaway_core.names import shorten
 from mechaway_core.ports import FileInfo
 

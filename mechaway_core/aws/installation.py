@@ -12,7 +12,7 @@ from mechaway_core.aws.invoke import LambdaInvoke
 from mechaway_core.aws.keyring import KmsKeyRing
 from mechaway_core.aws.schedules import make_schedules
 from mechaway_core.clock import SystemClock
-from mechaway_core.folders import FolderProjects
+from mechaway_core.folders import FolderProjects, FolderStore, FolderTables
 from mechaway_core.handover import Handover
 from mechaway_core.ports import Files, Projects, Store, Tables
 from mechaway_core.sandbox import Sandbox
@@ -63,4 +63,4 @@ def _on_file_system(settings: Settings) -> _Kept:
     from mechaway_core.aws import efs
 
     files = efs.open_projects(replace(settings, data_dir=settings.efs_dir))
-    return _Kept(efs.EfsStore(files), efs.EfsTables(files), FolderProjects(files), efs.efs_files(files))
+    return _Kept(FolderStore(files), FolderTables(files), FolderProjects(files), efs.efs_files(files))

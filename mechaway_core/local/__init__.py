@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from mechaway_core.app import App
-from mechaway_core.folders import FolderFiles, FolderProjects
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.invoke import LocalInvoke
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.schedules import Bell, LocalSchedules
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings, user_cpus
 from mechaway_core.sqlite import ProjectFiles
@@ -19,11 +17,11 @@ def build(settings: Settings) -> App:
     """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used, `Invalid` for a master key."""
     files = ProjectFiles(settings)
     invoke = LocalInvoke(settings.max_runs)
-    store, projects, clock = LocalStore(files), FolderProjects(files), LocalClock()
+    store, projects, clock = FolderStore(files), FolderProjects(files), LocalClock()
     app = App(
         settings,
         store=store,
-        tables=LocalTables(files),
+        tables=FolderTables(files),
         projects=projects,
         files=FolderFiles(files, durable=settings.sync == "full"),
         keyring=LocalKeyRing(settings),

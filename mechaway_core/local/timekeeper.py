@@ -80,6 +80,7 @@ class Timekeeper:
         self._look_again = 0.0
         self._looking: Future[tuple[_Found, bool]] | None = None  # the look at all schedules that is under way
         self._saved_meanwhile: set[tuple[str, str]] = set()  # (project, workflow) that were rung for since it began
+        self._outdated: set[tuple[str, str]] = set()  # (project, workflow) whose documents turned out to ask for something else
         self._ahead = 0.0  # the clock of the machine before the one that only goes forward
         self._stopped = threading.Event()
         self._threads = threads
@@ -146,8 +147,8 @@ class Timekeeper:
         rung = self._bell.wait(min(self._until_next(), NAP))
         if rung is None:
             self._look_again = 0.0
-        else:
-            self._load(rung)
+        outdated, self._outdated = self._outdated, set()
+        self._load((rung or set()) | outdated)
 
     def _notice_set_back(self) -> None:
         """After the clock of the machine was set back, wait for times that seemed to be past; those that had their run get no other."""
@@ -362,7 +363,8 @@ class Timekeeper:
                         self._lost(entry, due, 1)
                         return
                 self._stopped.wait(TRY_AGAIN)
-        except (NotFound, Invalid):  # deleted or changed since it was due
+        except (NotFound, Invalid):  # deleted or changed, and nobody rang
+            self._outdated.add(entry.place[:2])
             log.info("workflow %s in project %s asks for nothing at %s any more", entry.schedule.workflow_id, entry.project, iso(due))
         except Exception:
             log.exception(

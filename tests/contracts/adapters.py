@@ -15,9 +15,7 @@ from mechaway_core.aws.clients import clients
 from mechaway_core.aws.projects import S3Projects
 from mechaway_core.aws.store import S3Store
 from mechaway_core.aws.tables import S3Tables
-from mechaway_core.folders import FolderProjects
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
+from mechaway_core.folders import FolderProjects, FolderStore, FolderTables
 from mechaway_core.ports import Projects, Store, Tables
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -45,7 +43,7 @@ def _wal(place: Path, **changes: Any) -> Adapters:
 def _efs(place: Path, **changes: Any) -> Adapters:
     """The same files with a rollback journal: what a file system without shared memory gets."""
     files = efs.open_projects(Settings(data_dir=place, **changes))
-    return Adapters("efs", place, efs.EfsStore(files), efs.EfsTables(files), FolderProjects(files), files.close)
+    return Adapters("efs", place, FolderStore(files), FolderTables(files), FolderProjects(files), files.close)
 
 
 def _s3(place: Path, **changes: Any) -> Adapters:
@@ -72,7 +70,7 @@ def bucket_of(place: Path) -> str:
 
 
 def _files(name: str, place: Path, files: ProjectFiles) -> Adapters:
-    return Adapters(name, place, LocalStore(files), LocalTables(files), FolderProjects(files), files.close)
+    return Adapters(name, place, FolderStore(files), FolderTables(files), FolderProjects(files), files.close)
 
 
 FACTORIES: dict[str, Callable[..., Adapters]] = {"wal": _wal, "efs": _efs, "s3": _s3}

@@ -18,11 +18,11 @@ from mechaway_core.app import App
 from mechaway_core.aws import runner
 from mechaway_core.aws.invoke import MOST, LambdaInvoke
 from mechaway_core.errors import Invalid, NotFound, Unavailable
+from mechaway_core.folders import FolderStore
 from mechaway_core.handover import Handover
 from mechaway_core.local import build
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.invoke import LocalInvoke
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from tests.account import Account, answer, failing, hooked
@@ -174,7 +174,7 @@ def test_a_start_that_lambda_refuses_is_a_sentence_and_leaves_nothing(
     account: Account, tmp_path: Path, code: str, words: str, size: int
 ) -> None:
     client = account.client("lambda")
-    store = LocalStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
+    store = FolderStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
     invoke = LambdaInvoke(lambda: client, "the-runner", Handover(store), LocalClock())
     with failing(client, "Invoke", code), pytest.raises(Unavailable, match=words):
         invoke.start("default", "wf", "hook", ["x" * size])
@@ -183,7 +183,7 @@ def test_a_start_that_lambda_refuses_is_a_sentence_and_leaves_nothing(
 
 def test_a_smaller_limit_of_lambda_s_is_met_with_a_parcel(account: Account, tmp_path: Path) -> None:
     events: list[Any] = []
-    store = LocalStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
+    store = FolderStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
     with LambdaService(events.append) as service:
         client = account.client("lambda", service.endpoint)
         first = iter([answer({"Message": "too large"}, 413, "RequestTooLargeException")])

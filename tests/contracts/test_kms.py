@@ -11,8 +11,8 @@ import pytest
 
 from mechaway_core.aws.keyring import KmsKeyRing
 from mechaway_core.errors import Invalid, Locked, Unavailable
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.vault import Vault
@@ -139,7 +139,7 @@ def test_kms_that_cannot_be_reached_is_a_sentence(account: Account, arn: str) ->
 
 
 def test_secrets_open_with_one_call_of_kms_and_stay_shut_while_it_is_down(kms: Any, arn: str, tmp_path: Any) -> None:
-    store = LocalStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
+    store = FolderStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
     Vault(store, ring(kms, arn), LocalClock()).put("default", "A", "hush")
     vault = Vault(store, ring(kms, arn), LocalClock())
     with failing(kms, "Decrypt", "ThrottlingException"), pytest.raises(Unavailable):

@@ -11,10 +11,9 @@ from typing import Any
 
 from mechaway_core.aws.schedules import Place, RuleSchedules, SchedulerSchedules
 from mechaway_core.cron import cron
-from mechaway_core.folders import FolderProjects
+from mechaway_core.folders import FolderProjects, FolderStore
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.schedules import LocalSchedules
-from mechaway_core.local.store import LocalStore
 from mechaway_core.ports import Schedule, Schedules
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -77,7 +76,7 @@ def documents() -> LocalSchedules:
     projects = FolderProjects(files)
     for slug in ("a", "ab", "a-b"):
         projects.create(slug)
-    schedules = LocalSchedules(LocalStore(files), projects, LocalClock())
+    schedules = LocalSchedules(FolderStore(files), projects, LocalClock())
     weakref.finalize(schedules, shutil.rmtree, folder, ignore_errors=True)
     return schedules
 

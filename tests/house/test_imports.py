@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("transfer",),
     ("agenda", "watchdog"),
+    ("late",),
     ("timetable",),
     ("triggers",),
     ("multipart",),

@@ -8,8 +8,8 @@ from itertools import count
 import pytest
 
 from mechaway_core.app import App
+from mechaway_core.folders import FolderTables
 from mechaway_core.local import build
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from tests.nodes.bench import Bench, Connected
@@ -30,14 +30,14 @@ def app(settings: Settings) -> Iterator[App]:
 
 
 @pytest.fixture(scope="package")
-def tables(settings: Settings, app: App) -> Iterator[LocalTables]:
+def tables(settings: Settings, app: App) -> Iterator[FolderTables]:
     files = ProjectFiles(settings)
-    yield LocalTables(files)
+    yield FolderTables(files)
     files.close()
 
 
 @pytest.fixture
-def bench(app: App, tables: LocalTables) -> Bench:
+def bench(app: App, tables: FolderTables) -> Bench:
     project = f"test-{next(_numbers)}"
     app.create_project(project)
     return Bench(app, project, tables)

@@ -10,8 +10,8 @@ import pytest
 
 from mechaway_core.access.deliveries import MOST_BODY, Claim, Delivered, Deliveries, Kept
 from mechaway_core.errors import Busy, Conflict
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
@@ -33,14 +33,14 @@ def time() -> Time:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LocalStore]:
+def store(tmp_path: Path) -> Iterator[FolderStore]:
     files = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
-    yield LocalStore(files)
+    yield FolderStore(files)
     files.close()
 
 
 @pytest.fixture
-def deliveries(store: LocalStore, time: Time) -> Deliveries:
+def deliveries(store: FolderStore, time: Time) -> Deliveries:
     return Deliveries(store, time)
 
 
@@ -121,7 +121,7 @@ def test_nodes_workflows_and_projects_do_not_share_deliveries(deliveries: Delive
     deliveries.claim("default", "w2", "hook", "k", window=1, run=1, answer="first")
 
 
-def test_a_workflow_that_is_deleted_takes_its_deliveries_along(deliveries: Deliveries, store: LocalStore) -> None:
+def test_a_workflow_that_is_deleted_takes_its_deliveries_along(deliveries: Deliveries, store: FolderStore) -> None:
     for number in range(5):
         claim(deliveries, str(number)).settle(ANSWER)
     deliveries.claim("default", "w2", "hook", "k", window=1, run=1, answer="first")
@@ -129,7 +129,7 @@ def test_a_workflow_that_is_deleted_takes_its_deliveries_along(deliveries: Deliv
     assert [key.split("/")[1] for key in store.keys("default", "deliveries/")] == ["w2"]
 
 
-def test_old_deliveries_go_bit_by_bit(deliveries: Deliveries, store: LocalStore, time: Time) -> None:
+def test_old_deliveries_go_bit_by_bit(deliveries: Deliveries, store: FolderStore, time: Time) -> None:
     for number in range(50):
         claim(deliveries, f"old {number}", window=10).settle(ANSWER)
     time.seconds += 1000
@@ -138,7 +138,7 @@ def test_old_deliveries_go_bit_by_bit(deliveries: Deliveries, store: LocalStore,
     assert len(store.keys("default", "deliveries/")) == 60
 
 
-def test_of_many_at_once_exactly_one_gets_it(store: LocalStore, time: Time) -> None:
+def test_of_many_at_once_exactly_one_gets_it(store: FolderStore, time: Time) -> None:
     others = [Deliveries(store, time) for _ in range(8)]
     start = threading.Barrier(len(others))
     got: list[Claim] = []

@@ -8,15 +8,15 @@ import pytest
 
 from mechaway_core.access import Door
 from mechaway_core.errors import Forbidden, Invalid, Unauthorized
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
 
 def make(tmp_path: Path, **settings: str) -> Door:
     chosen = Settings(data_dir=tmp_path, **settings)  # type: ignore[arg-type]
-    return Door(chosen, LocalStore(ProjectFiles(chosen)), LocalClock())
+    return Door(chosen, FolderStore(ProjectFiles(chosen)), LocalClock())
 
 
 @pytest.mark.parametrize(

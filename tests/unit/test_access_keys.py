@@ -14,8 +14,8 @@ from mechaway_core.access.door import Door
 from mechaway_core.access.keys import Keys
 from mechaway_core.access.scopes import SCOPES, TABLE, scope_for
 from mechaway_core.errors import Forbidden, Hidden, Invalid, NotFound, Unauthorized
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
@@ -45,7 +45,7 @@ def files(tmp_path: Path) -> Iterator[ProjectFiles]:
 
 @pytest.fixture
 def door(files: ProjectFiles, time: Time) -> Door:
-    return Door(Settings(api_token="admin"), LocalStore(files), time)
+    return Door(Settings(api_token="admin"), FolderStore(files), time)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_key_that_is_listed_cannot_be_used(keys: Keys) -> None:
 
 
 def test_a_key_that_was_revoked_is_refused_at_once_everywhere(keys: Keys, files: ProjectFiles, time: Time) -> None:
-    elsewhere = Keys(LocalStore(files), time)
+    elsewhere = Keys(FolderStore(files), time)
     key, text = keys.create("shop", "robot", ["read"])
     assert elsewhere.recognise(text) == key
     keys.revoke("shop", key.id)

@@ -13,8 +13,8 @@ from mechaway_core.access import Door
 from mechaway_core.app import App
 from mechaway_core.aws.environment import SecretToken, admin_token, load
 from mechaway_core.errors import Invalid, Unauthorized, Unavailable
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.timetable import Timetable
@@ -166,7 +166,7 @@ def test_a_token_that_cannot_be_had_lets_nobody_in(secrets: Any, clock: Time, co
 
 def test_the_door_asks_for_it(secrets: Any, clock: Time, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, api_token_secret=keep(secrets, "right"))
-    door = Door(settings, LocalStore(ProjectFiles(settings)), clock, None, admin_token(settings, lambda: secrets, clock))
+    door = Door(settings, FolderStore(ProjectFiles(settings)), clock, None, admin_token(settings, lambda: secrets, clock))
     assert door.guard is None
     assert door.credential([(b"authorization", b"Bearer right")], "") is None
     for headers in ([], [(b"authorization", b"Bearer wrong")], [(b"authorization", b"Bearer ")]):
@@ -176,7 +176,7 @@ def test_the_door_asks_for_it(secrets: Any, clock: Time, tmp_path: Path) -> None
 
 def test_a_request_without_a_token_asks_nobody(secrets: Any, clock: Time, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, api_token_secret=keep(secrets, "right"))
-    door = Door(settings, LocalStore(ProjectFiles(settings)), clock, None, admin_token(settings, lambda: secrets, clock))
+    door = Door(settings, FolderStore(ProjectFiles(settings)), clock, None, admin_token(settings, lambda: secrets, clock))
     with counting(secrets) as called, pytest.raises(Unauthorized):
         door.credential([], "")
     assert called == []

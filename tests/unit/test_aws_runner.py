@@ -16,10 +16,8 @@ from mechaway_core.app import App
 from mechaway_core.aws.keyring import KmsKeyRing
 from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
-from mechaway_core.folders import FolderFiles, FolderProjects
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import Schedule
 from mechaway_core.record import new_run_id
 from mechaway_core.sandbox import Sandbox
@@ -71,8 +69,8 @@ def app(tmp_path: Path, events: Any, kms: Any, stem: str, storage: Literal["s3",
     files = ProjectFiles(settings)
     app = App(
         settings,
-        store=LocalStore(files),
-        tables=LocalTables(files),
+        store=FolderStore(files),
+        tables=FolderTables(files),
         projects=FolderProjects(files),
         files=FolderFiles(files),
         keyring=KmsKeyRing(lambda: kms, kms.create_key()["KeyMetadata"]["Arn"]),
@@ -205,15 +203,15 @@ def test_a_rule_that_is_a_moment_behind_starts_what_the_workflow_asks_for_now(ap
 
 
 def test_a_store_that_cannot_be_read_raises_and_the_next_attempt_runs(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    context, get = Context(), LocalStore.get
+    context, get = Context(), FolderStore.get
 
     def down(*_: Any) -> Any:
         raise Unavailable("the bucket is out of reach")
 
-    monkeypatch.setattr(LocalStore, "get", down)
+    monkeypatch.setattr(FolderStore, "get", down)
     with pytest.raises(Unavailable):
         dispatch(due(), context, app)
-    monkeypatch.setattr(LocalStore, "get", get)
+    monkeypatch.setattr(FolderStore, "get", get)
     assert dispatch(due(), context, app)["status"] == "succeeded"
 
 

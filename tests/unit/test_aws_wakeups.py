@@ -13,11 +13,9 @@ import pytest
 from mechaway_core.app import App
 from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Unavailable
-from mechaway_core.folders import FolderFiles, FolderProjects
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import Schedule
 from mechaway_core.record import Run
 from mechaway_core.sandbox import Sandbox
@@ -79,8 +77,8 @@ def app(tmp_path: Path, clock: Time) -> Iterator[App]:
     files = ProjectFiles(settings)
     app = App(
         settings,
-        store=LocalStore(files),
-        tables=LocalTables(files),
+        store=FolderStore(files),
+        tables=FolderTables(files),
         projects=FolderProjects(files),
         files=FolderFiles(files),
         keyring=LocalKeyRing(settings),
@@ -128,7 +126,7 @@ def runs(app: App, field: str = "scheduled_for") -> list[str]:
 
 def test_a_minute_in_which_nothing_is_due_passes_and_nothing_is_touched(app: App, clock: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("put", "keys", "delete"):
-        monkeypatch.delattr(LocalStore, name)
+        monkeypatch.delattr(FolderStore, name)
     for name in ("put", "list", "delete"):
         monkeypatch.delattr(MemorySchedules, name)
     assert wake(app, "2026-07-01T08:00:00Z") == {"status": "not due"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mechaway_core.errors import NotFound
+from mechaway_core.folders import FolderStore
 from mechaway_core.handover import KEEP, Claim, Handover, Taken
-from mechaway_core.local.store import LocalStore
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
@@ -17,12 +17,12 @@ NOON = 1_767_355_200.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
 
 
 @pytest.fixture
-def handover(store: LocalStore) -> Handover:
+def handover(store: FolderStore) -> Handover:
     return Handover(store)
 
 
@@ -63,7 +63,7 @@ def test_what_was_released_can_be_claimed_again(handover: Handover) -> None:
     assert isinstance(handover.claim("default", NOON, ("wf",), "two"), Claim)
 
 
-def test_a_sweep_takes_what_no_event_can_ask_for_and_nothing_else(handover: Handover, store: LocalStore) -> None:
+def test_a_sweep_takes_what_no_event_can_ask_for_and_nothing_else(handover: Handover, store: FolderStore) -> None:
     for hours in range(0, 24 * 6, 2):
         handover.claim("default", NOON - hours * 3600, ("wf",), "me")
     old, fresh = handover.send("default", NOON - KEEP - 120, "a", [1]), handover.send("default", NOON, "b", [2])
@@ -86,7 +86,7 @@ def test_a_parcel_is_received_as_it_was_sent_until_it_is_discarded(handover: Han
 
 
 @pytest.mark.parametrize("key", ["workflows/wf", "vault/key", "", "claims/x"])
-def test_only_parcels_are_received(handover: Handover, store: LocalStore, key: str) -> None:
+def test_only_parcels_are_received(handover: Handover, store: FolderStore, key: str) -> None:
     store.put("default", key or "x", b"[1]")
     with pytest.raises(NotFound):
         handover.receive("default", key)

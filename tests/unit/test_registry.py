@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mechaway_core.errors import Invalid, NotFound
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.store import LocalStore
 from mechaway_core.registry import Registry
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -21,7 +21,7 @@ from mechaway_core.storage import Workflows
 @pytest.fixture
 def workflows(tmp_path: Path) -> Iterator[Workflows]:
     files = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
-    yield Workflows(LocalStore(files), LocalClock())
+    yield Workflows(FolderStore(files), LocalClock())
     files.close()
 
 
@@ -46,7 +46,7 @@ def test_a_saved_change_is_what_the_next_lookup_gives_whoever_saved_it(workflows
     workflows.create(P, document(name="1"))
     assert registry.get(P, "w").name == "1"
     elsewhere = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
-    Workflows(LocalStore(elsewhere), LocalClock()).update(P, document(name="2"))
+    Workflows(FolderStore(elsewhere), LocalClock()).update(P, document(name="2"))
     assert (registry.get(P, "w").name, registry.get(P, "w").version) == ("2", 2)
     elsewhere.close()
 
@@ -107,7 +107,7 @@ def test_a_version_that_this_server_cannot_run_says_so_and_a_better_one_heals_it
 def test_projects_have_plans_of_their_own(tmp_path: Path) -> None:
     files = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
     files.create("other")
-    workflows = Workflows(LocalStore(files), LocalClock())
+    workflows = Workflows(FolderStore(files), LocalClock())
     workflows.create(P, document(name="ours"))
     workflows.create("other", document(name="theirs"))
     registry = Registry(workflows, 10)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mechaway_core.errors import Unavailable
-from mechaway_core.local.store import LocalStore
+from mechaway_core.folders import FolderStore
 from mechaway_core.ports import UNCHANGED, Stored
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -122,7 +122,7 @@ def test_where_others_cannot_be_told_nothing_is_changed(tmp_path: Path) -> None:
 
 
 def test_what_another_process_saves_or_deletes_is_seen_at_once(tmp_path: Path) -> None:
-    mine, theirs = (LocalStore(files) for files in (ProjectFiles(Settings(data_dir=tmp_path)), ProjectFiles(Settings(data_dir=tmp_path))))
+    mine, theirs = (FolderStore(files) for files in (ProjectFiles(Settings(data_dir=tmp_path)), ProjectFiles(Settings(data_dir=tmp_path))))
     version = mine.put("default", "a", b"1")
     for number in range(50):
         assert mine.get("default", "a", version) is UNCHANGED

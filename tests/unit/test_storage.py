@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mechaway_core.errors import Conflict, NotFound, Stale
-from mechaway_core.local.store import LocalStore
+from mechaway_core.folders import FolderStore
 from mechaway_core.ports import ANY, UNCHANGED, Expect, Stored, Unchanged
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -38,7 +38,7 @@ class Clock:
 class Interrupted:
     """A store where something happens just before every `put` of a current version."""
 
-    def __init__(self, store: LocalStore, before: Callable[[], None]) -> None:
+    def __init__(self, store: FolderStore, before: Callable[[], None]) -> None:
         self.store = store
         self.before = before
 
@@ -58,14 +58,14 @@ class Interrupted:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LocalStore]:
+def store(tmp_path: Path) -> Iterator[FolderStore]:
     files = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
-    yield LocalStore(files)
+    yield FolderStore(files)
     files.close()
 
 
 @pytest.fixture
-def workflows(store: LocalStore) -> Workflows:
+def workflows(store: FolderStore) -> Workflows:
     return Workflows(store, Clock())
 
 
@@ -169,7 +169,7 @@ def test_an_entry_is_only_sent_when_it_changed(workflows: Workflows) -> None:
     assert changed.version == 2
 
 
-def test_a_save_that_meets_another_one_takes_it_into_the_history(store: LocalStore) -> None:
+def test_a_save_that_meets_another_one_takes_it_into_the_history(store: FolderStore) -> None:
     plain = Workflows(store, Clock())
     plain.create(P, document(name="1"))
     others = iter(["2", "3"])
@@ -184,7 +184,7 @@ def test_a_save_that_meets_another_one_takes_it_into_the_history(store: LocalSto
     assert [plain.version(P, "w", number).document["name"] for number in range(1, 5)] == ["1", "2", "3", "mine"]
 
 
-def test_a_save_with_a_tag_that_meets_another_one_is_stale_and_the_log_says_so(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_save_with_a_tag_that_meets_another_one_is_stale_and_logged(store: FolderStore, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     plain = Workflows(store, Clock())
     first = plain.create(P, document(name="1"))
@@ -200,7 +200,7 @@ def test_a_save_with_a_tag_that_meets_another_one_is_stale_and_the_log_says_so(s
     assert "came second" in caplog.text
 
 
-def test_a_save_that_meets_a_delete_finds_nothing(store: LocalStore) -> None:
+def test_a_save_that_meets_a_delete_finds_nothing(store: FolderStore) -> None:
     plain = Workflows(store, Clock())
     plain.create(P, document(name="1"))
     once = iter([None])
@@ -215,7 +215,7 @@ def test_a_save_that_meets_a_delete_finds_nothing(store: LocalStore) -> None:
     assert [one["name"] for one in plain.versions(P, "w")] == ["new"]
 
 
-def test_a_save_that_is_cut_off_leaves_what_was_there(store: LocalStore) -> None:
+def test_a_save_that_is_cut_off_leaves_what_was_there(store: FolderStore) -> None:
     plain = Workflows(store, Clock())
     before = plain.create(P, document(name="1"))
 
@@ -238,7 +238,7 @@ def test_many_who_save_at_once_lose_nothing(workflows: Workflows) -> None:
     assert sorted(int(one["name"]) for one in workflows.versions(P, "w")) == list(range(13))
 
 
-def test_deleting_takes_the_history_along_and_no_other_workflow(workflows: Workflows, store: LocalStore) -> None:
+def test_deleting_takes_the_history_along_and_no_other_workflow(workflows: Workflows, store: FolderStore) -> None:
     for workflow_id in ("w", "w2", "w.1", "w-"):
         workflows.create(P, document(workflow_id, name="1"))
         workflows.update(P, document(workflow_id, name="2"))
@@ -263,7 +263,7 @@ def test_workflows_are_listed_in_the_order_of_their_ids_in_pages(workflows: Work
     assert found == sorted(ids)
 
 
-def test_a_workflow_that_goes_while_it_is_listed_is_left_out(store: LocalStore) -> None:
+def test_a_workflow_that_goes_while_it_is_listed_is_left_out(store: FolderStore) -> None:
     plain = Workflows(store, Clock())
     for workflow_id in ("a", "b", "c"):
         plain.create(P, document(workflow_id))
@@ -281,7 +281,7 @@ def test_a_workflow_that_goes_while_it_is_listed_is_left_out(store: LocalStore) 
 def test_projects_keep_their_workflows_to_themselves(tmp_path: Path) -> None:
     files = ProjectFiles(Settings(data_dir=tmp_path, sync="normal"))
     files.create("other")
-    workflows = Workflows(LocalStore(files), Clock())
+    workflows = Workflows(FolderStore(files), Clock())
     workflows.create("other", document(name="theirs"))
     assert workflows.find(P) == []
     with pytest.raises(NotFound):

@@ -13,13 +13,11 @@ import pytest
 
 from mechaway_core.app import App
 from mechaway_core.clock import SystemClock
-from mechaway_core.folders import FolderFiles, FolderProjects
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
 from mechaway_core.handover import Handover
 from mechaway_core.local import timekeeper
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.schedules import Bell, LocalSchedules
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.local.timekeeper import LOCK, Timekeeper
 from mechaway_core.node import Context, Items, Node
 from mechaway_core.ports import Schedule
@@ -69,11 +67,11 @@ class House:
     def app(self) -> App:
         settings = Settings(data_dir=self.folder, sync="normal")
         files = ProjectFiles(settings)
-        store, projects = LocalStore(files), FolderProjects(files)
+        store, projects = FolderStore(files), FolderProjects(files)
         app = App(
             settings,
             store=store,
-            tables=LocalTables(files),
+            tables=FolderTables(files),
             projects=projects,
             files=FolderFiles(files),
             keyring=LocalKeyRing(settings),
@@ -233,6 +231,18 @@ def test_looks_at_all_schedules_undo_no_save_and_skip_nothing(house: House, cloc
     assert [due for due in seen(app, "other") if due > deleted] == []
 
 
+def test_a_save_that_nobody_rang_for_is_noticed_when_the_old_schedule_is_due(house: House, clock: Clock) -> None:
+    app = house.app()
+    house.keep(app)
+    app.create("default", workflow("wf"))
+    soon(lambda: seen(app), "a run")
+    (house.folder / ".clock-bell").unlink()  # whoever saves from now on finds nobody to ring for
+    app.update("default", "wf", workflow("wf", "*/2 * * * * *"))
+    saved = iso(clock.now())
+    soon(lambda: len([due for due in seen(app) if due > saved]) >= 2, "runs by the new schedule")
+    assert [due for due in seen(app) if due > saved and int(due[18]) % 2] == []
+
+
 @pytest.mark.parametrize(
     ("params", "runs", "missed"),
     [
@@ -335,7 +345,7 @@ def test_a_run_that_was_begun_before_a_crash_is_not_counted_as_missed(house: Hou
     app.create("default", workflow(schedule="0 * * * *"))
     clock.set(NOON - 3600)
     what = Schedule("wf", "tick", "0 * * * *").claimed
-    Handover(LocalStore(ProjectFiles(app.settings))).claim("default", NOON - 3600, what, "who was killed")
+    Handover(FolderStore(ProjectFiles(app.settings))).claim("default", NOON - 3600, what, "who was killed")
     clock.set(NOON + 1)
     house.keep(app)
     soon(lambda: seen(app), "the run that is due now")

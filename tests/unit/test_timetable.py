@@ -11,11 +11,9 @@ import pytest
 from mechaway_core.app import App
 from mechaway_core.aws.reconcile import reconcile
 from mechaway_core.errors import Conflict, Invalid, Stale, Unavailable
-from mechaway_core.folders import FolderFiles, FolderProjects
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
-from mechaway_core.local.store import LocalStore
-from mechaway_core.local.tables import LocalTables
 from mechaway_core.ports import Schedule
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
@@ -65,8 +63,8 @@ def app(tmp_path: Path, kept: Recording) -> App:
     files = ProjectFiles(settings)
     return App(
         settings,
-        store=LocalStore(files),
-        tables=LocalTables(files),
+        store=FolderStore(files),
+        tables=FolderTables(files),
         projects=FolderProjects(files),
         files=FolderFiles(files),
         keyring=LocalKeyRing(settings),

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from mechaway_core.app import App
 from mechaway_core.errors import Invalid, Locked, NotFound, SecretMissing, TooLarge
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing, rotate
-from mechaway_core.local.store import LocalStore
 from mechaway_core.ports import Stored
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -38,8 +38,8 @@ def files(tmp_path: Path) -> Iterator[ProjectFiles]:
 
 
 @pytest.fixture
-def store(files: ProjectFiles) -> LocalStore:
-    return LocalStore(files)
+def store(files: ProjectFiles) -> FolderStore:
+    return FolderStore(files)
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def keyring() -> MemoryKeyRing:
 
 
 @pytest.fixture
-def vault(store: LocalStore, keyring: MemoryKeyRing) -> Vault:
+def vault(store: FolderStore, keyring: MemoryKeyRing) -> Vault:
     return Vault(store, keyring, LocalClock())
 
 
-def read(store: LocalStore, key: str, project: str = "default") -> Stored:
+def read(store: FolderStore, key: str, project: str = "default") -> Stored:
     found = store.get(project, key)
     assert isinstance(found, Stored)
     return found
@@ -60,7 +60,7 @@ def read(store: LocalStore, key: str, project: str = "default") -> Stored:
 
 @given(value=VALUES)
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_a_value_comes_back_as_it_was_and_stands_nowhere_in_the_store(vault: Vault, store: LocalStore, value: str) -> None:
+def test_a_value_comes_back_as_it_was_and_stands_nowhere_in_the_store(vault: Vault, store: FolderStore, value: str) -> None:
     vault.put("default", "KEY", value)
     assert vault.values("default", ["KEY"]) == {"KEY": value}
     if len(value) > 3:
@@ -123,7 +123,7 @@ def test_a_value_that_cannot_be_one_is_refused_without_being_shown(vault: Vault)
 # -- what was tampered with
 
 
-def test_documents_that_were_swapped_do_not_open(vault: Vault, store: LocalStore, files: ProjectFiles) -> None:
+def test_documents_that_were_swapped_do_not_open(vault: Vault, store: FolderStore, files: ProjectFiles) -> None:
     files.create("other")
     for project in ("default", "other"):
         for name in ("A", "B"):
@@ -136,7 +136,7 @@ def test_documents_that_were_swapped_do_not_open(vault: Vault, store: LocalStore
             vault.values(project, [name])
 
 
-def test_another_version_does_not_open(vault: Vault, store: LocalStore) -> None:
+def test_another_version_does_not_open(vault: Vault, store: FolderStore) -> None:
     vault.put("default", "KEY", "old")
     vault.put("default", "KEY", "new")
     held = orjson.loads(read(store, "secrets/KEY").data)
@@ -147,7 +147,7 @@ def test_another_version_does_not_open(vault: Vault, store: LocalStore) -> None:
 
 @given(data=st.binary(max_size=200) | st.just(b"{}") | st.just(b'{"version": [], "sealed": "AA==", "created_at": 1, "updated_at": 1}'))
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_garbage_is_told_listed_and_can_be_replaced(vault: Vault, store: LocalStore, data: bytes) -> None:
+def test_garbage_is_told_listed_and_can_be_replaced(vault: Vault, store: FolderStore, data: bytes) -> None:
     store.put("default", "secrets/KEY", data)
     vault.put("default", "OTHER", "value")
     with pytest.raises(Locked, match="set it again"):
@@ -159,7 +159,7 @@ def test_garbage_is_told_listed_and_can_be_replaced(vault: Vault, store: LocalSt
 
 @given(place=st.integers(0, 40), change=st.integers(1, 255))
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_a_wrapped_key_that_was_changed_is_told(vault: Vault, store: LocalStore, place: int, change: int) -> None:
+def test_a_wrapped_key_that_was_changed_is_told(vault: Vault, store: FolderStore, place: int, change: int) -> None:
     vault.put("default", "KEY", "value")
     before = read(store, "vault/key").data
     changed = bytearray(before)
@@ -171,7 +171,7 @@ def test_a_wrapped_key_that_was_changed_is_told(vault: Vault, store: LocalStore,
     assert vault.values("default", ["KEY"]) == {"KEY": "value"}
 
 
-def test_with_another_master_key_nothing_opens_and_nothing_is_overwritten(vault: Vault, store: LocalStore) -> None:
+def test_with_another_master_key_nothing_opens_and_nothing_is_overwritten(vault: Vault, store: FolderStore) -> None:
     vault.put("default", "KEY", "value")
     other = Vault(store, MemoryKeyRing(), LocalClock())
     with pytest.raises(Locked):
@@ -187,7 +187,7 @@ def test_with_another_master_key_nothing_opens_and_nothing_is_overwritten(vault:
 # -- several at once
 
 
-def test_many_who_keep_the_first_secrets_of_a_project_use_one_key(files: ProjectFiles, store: LocalStore) -> None:
+def test_many_who_keep_the_first_secrets_of_a_project_use_one_key(files: ProjectFiles, store: FolderStore) -> None:
     keyring = MemoryKeyRing()
     vaults = [Vault(store, keyring, LocalClock()) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -235,7 +235,7 @@ app.close()
 def test_a_project_that_was_deleted_and_made_again_cannot_read_old_secrets(app: App, tmp_path: Path, make_app: MakeApp) -> None:
     app.create_project("shop")
     app.put_secret("shop", "KEY", "old value")
-    store = LocalStore(ProjectFiles(Settings(data_dir=tmp_path / "data", sync="normal")))
+    store = FolderStore(ProjectFiles(Settings(data_dir=tmp_path / "data", sync="normal")))
     old = read(store, "secrets/KEY", "shop")
     another = make_app()  # as another process: its data key must go with the project
     assert another.vault.values("shop", ["KEY"]) == {"KEY": "old value"}
@@ -256,7 +256,7 @@ def test_a_project_that_was_deleted_and_made_again_cannot_read_old_secrets(app: 
 
 
 def test_rewrapping_keeps_every_value_and_is_seen_by_who_has_the_key_in_memory(
-    vault: Vault, store: LocalStore, keyring: MemoryKeyRing
+    vault: Vault, store: FolderStore, keyring: MemoryKeyRing
 ) -> None:
     vault.put("default", "KEY", "value")
     another = Vault(store, keyring, LocalClock())
@@ -273,7 +273,7 @@ def test_a_project_without_secrets_has_nothing_to_rewrap(vault: Vault) -> None:
     assert not vault.rewrap("default")
 
 
-def test_a_key_that_is_made_while_the_master_key_changes_is_wrapped_with_the_new_one(store: LocalStore) -> None:
+def test_a_key_that_is_made_while_the_master_key_changes_is_wrapped_with_the_new_one(store: FolderStore) -> None:
     """Between wrapping and storing, a rotation may have looked at all projects already."""
 
     class Rotating(MemoryKeyRing):

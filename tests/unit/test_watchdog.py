@@ -11,6 +11,7 @@ from mechaway_core.app import App
 from mechaway_core.clock import SystemClock
 from mechaway_core.errors import Unavailable
 from mechaway_core.handover import Claim
+from mechaway_core.late import LateRuns
 from mechaway_core.record import iso
 from mechaway_core.watchdog import SLACK, Watchdog
 from tests.clockwork import clockwork
@@ -43,7 +44,7 @@ def watchdog(app: App, clock: Later, started: list[str]) -> Watchdog:
     def start(_project: str, _workflow: str, _node: str, items: list[Any]) -> None:
         started.append(items[0]["scheduled_for"])
 
-    return Watchdog(app.timetable, app.fires, app.handover, clock, start)
+    return Watchdog(app.timetable, app.fires, clock, LateRuns(app.handover, clock, start))
 
 
 def hourly(**params: Any) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def test_a_run_that_cannot_be_started_is_left_to_the_next_look(app: App, clock: 
     saved = clock.now()
     clock.ahead = 2 * HOUR + SLACK
     with pytest.raises(Unavailable):
-        Watchdog(app.timetable, app.fires, app.handover, clock, start).look("default")
+        Watchdog(app.timetable, app.fires, clock, LateRuns(app.handover, clock, start)).look("default")
     assert app.fires.get("default", "wf", "tick").missed == 0
     [missed] = watchdog.look("default")
     assert started == hours_after(saved, len(missed.due))

@@ -1,4 +1,4 @@
-"""Projects as folders, and files of runs as files in them: `{data_dir}/{project}/files/{run id}/{chance}`.
+"""Files of runs as files in the folders of projects: `{data_dir}/{project}/files/{run id}/{chance}`.
 
 What a caller sent never becomes part of a path: names are made here, and a handle is matched whole before it is looked up. The folder
 of a run is opened without following links and its files are opened below it, so no link that somebody put there leads out.
@@ -234,30 +234,3 @@ def _disk(done: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise Unavailable(f"the file cannot be {done}: {error.strerror or error}") from error
-
-
-class FolderProjects:
-    """`Projects` as folders."""
-
-    def __init__(self, files: ProjectFiles) -> None:
-        self._files = files
-
-    def exists(self, slug: str) -> bool:
-        """See `Projects.exists`."""
-        return self._files.exists(slug)
-
-    def create(self, slug: str) -> None:
-        """See `Projects.create`."""
-        self._files.create(slug)
-
-    def delete(self, slug: str) -> bool:
-        """See `Projects.delete`."""
-        return self._files.delete(slug)
-
-    def list(self) -> list[str]:
-        """See `Projects.list`."""
-        return self._files.slugs()
-
-    def sweep(self) -> int:
-        """See `Projects.sweep`. Folders are swept when they are opened."""
-        return 0

@@ -1,13 +1,20 @@
-"""Documents in `project.db` files."""
+"""Projects as folders: their documents in `project.db`, their tables in `simpletable.db`.
+
+On one machine processes share memory that tells them of changes (`sqlite/pulse.py`); where several machines share the folders there is
+none, and every question goes to the file.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeVar
 
-from mechaway_core.ports import ANY, UNCHANGED, Expect, Stored, Unchanged
+from mechaway_core.ports import ANY, UNCHANGED, Expect, Session, Stored, Unchanged
 from mechaway_core.sqlite import ProjectFiles, documents
 from mechaway_core.sqlite.pulse import LOOK_AGAIN
+
+T = TypeVar("T")
 
 MOST = 10_000  # documents whose version is remembered
 
@@ -18,7 +25,7 @@ class _Seen(NamedTuple):
     until: float
 
 
-class LocalStore:
+class FolderStore:
     """A `Store` over the files of projects."""
 
     def __init__(self, files: ProjectFiles) -> None:
@@ -57,3 +64,45 @@ class LocalStore:
     def keys(self, project: str, prefix: str, after: str = "", limit: int = 1000) -> list[str]:
         """See `Store.keys`."""
         return documents.keys(self._files.documents(project), prefix, after, limit)
+
+
+class FolderTables:
+    """`Tables` over the files of projects."""
+
+    def __init__(self, files: ProjectFiles) -> None:
+        self._files = files
+
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+        """See `Tables.read`."""
+        return self._files.tables(project).read(job, deadline)
+
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+        """See `Tables.write`."""
+        return self._files.tables(project).write(job, deadline)
+
+
+class FolderProjects:
+    """`Projects` as folders."""
+
+    def __init__(self, files: ProjectFiles) -> None:
+        self._files = files
+
+    def exists(self, slug: str) -> bool:
+        """See `Projects.exists`."""
+        return self._files.exists(slug)
+
+    def create(self, slug: str) -> None:
+        """See `Projects.create`."""
+        self._files.create(slug)
+
+    def delete(self, slug: str) -> bool:
+        """See `Projects.delete`."""
+        return self._files.delete(slug)
+
+    def list(self) -> list[str]:
+        """See `Projects.list`."""
+        return self._files.slugs()
+
+    def sweep(self) -> int:
+        """See `Projects.sweep`. Folders are swept when they are opened."""
+        return 0
