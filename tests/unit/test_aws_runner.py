@@ -16,16 +16,15 @@ from mechaway_core.app import App
 from mechaway_core.aws.keyring import KmsKeyRing
 from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.ports import Schedule
 from mechaway_core.record import new_run_id
-from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import ProjectFiles
 from tests.account import Account, failing, unique
 from tests.clockwork import clockwork
 from tests.contracts.timekeepers import rules
+from tests.home import app_over
 
 Event = dict[str, Any]
 
@@ -66,18 +65,7 @@ def storage() -> Literal["s3", "efs"]:
 @pytest.fixture
 def app(tmp_path: Path, events: Any, kms: Any, stem: str, storage: Literal["s3", "efs"]) -> Iterator[App]:
     settings = Settings(data_dir=tmp_path, sync="normal", storage=storage, file_hours=1)
-    files = ProjectFiles(settings)
-    app = App(
-        settings,
-        store=FolderStore(files),
-        tables=FolderTables(files),
-        projects=FolderProjects(files),
-        files=FolderFiles(files),
-        keyring=KmsKeyRing(lambda: kms, kms.create_key()["KeyMetadata"]["Arn"]),
-        clock=LocalClock(),
-        sandbox=Sandbox(workers=1),
-        schedules=rules(events, stem),
-    )
+    app = app_over(settings, keyring=KmsKeyRing(lambda: kms, kms.create_key()["KeyMetadata"]["Arn"]), schedules=rules(events, stem))
     app.create("default", clockwork())
     yield app
     app.close()

@@ -13,17 +13,15 @@ import pytest
 from mechaway_core.app import App
 from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Unavailable
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
+from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.ports import Schedule
 from mechaway_core.record import Run
-from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import ProjectFiles
 from tests.account import unique
 from tests.clockwork import clockwork
 from tests.contracts.timekeepers import MemorySchedules
+from tests.home import app_over
 from tests.journeys.server import until
 
 Event = dict[str, Any]
@@ -74,18 +72,7 @@ def clock() -> Time:
 @pytest.fixture
 def app(tmp_path: Path, clock: Time) -> Iterator[App]:
     settings = Settings(data_dir=tmp_path, sync="normal", max_fires_per_minute=60)
-    files = ProjectFiles(settings)
-    app = App(
-        settings,
-        store=FolderStore(files),
-        tables=FolderTables(files),
-        projects=FolderProjects(files),
-        files=FolderFiles(files),
-        keyring=LocalKeyRing(settings),
-        clock=clock,
-        sandbox=Sandbox(workers=1),
-        schedules=MemorySchedules(),
-    )
+    app = app_over(settings, clock=clock, schedules=MemorySchedules())
     app.create("default", flow("0 9 * * *"))
     yield app
     app.close()

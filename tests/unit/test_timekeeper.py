@@ -13,18 +13,17 @@ import pytest
 
 from mechaway_core.app import App
 from mechaway_core.clock import SystemClock
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
+from mechaway_core.folders import FolderProjects, FolderStore
 from mechaway_core.handover import Handover
 from mechaway_core.local import timekeeper
-from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.schedules import Bell, LocalSchedules
 from mechaway_core.local.timekeeper import LOCK, Timekeeper
 from mechaway_core.node import Context, Items, Node
 from mechaway_core.ports import Schedule
 from mechaway_core.record import iso
-from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
+from tests.home import app_over
 
 PATIENCE = 30.0
 NOON = 1_795_608_000.0  # 2026-11-25T12:00:00Z
@@ -68,17 +67,8 @@ class House:
         settings = Settings(data_dir=self.folder, sync="normal")
         files = ProjectFiles(settings)
         store, projects = FolderStore(files), FolderProjects(files)
-        app = App(
-            settings,
-            store=store,
-            tables=FolderTables(files),
-            projects=projects,
-            files=FolderFiles(files),
-            keyring=LocalKeyRing(settings),
-            clock=self.clock,
-            sandbox=Sandbox(workers=1),
-            schedules=LocalSchedules(store, projects, self.clock),
-            changed=Bell(self.folder).ring,
+        app = app_over(
+            settings, files, clock=self.clock, schedules=LocalSchedules(store, projects, self.clock), changed=Bell(self.folder).ring
         )
         self.apps.append(app)
         return app

@@ -11,17 +11,13 @@ import pytest
 from mechaway_core.app import App
 from mechaway_core.aws.reconcile import reconcile
 from mechaway_core.errors import Conflict, Invalid, Stale, Unavailable
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
-from mechaway_core.local.clock import LocalClock
-from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.ports import Schedule
-from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.timetable import compare, schedules_of
 from tests.account import Died
 from tests.clockwork import clockwork
 from tests.contracts.timekeepers import MemorySchedules
+from tests.home import app_over
 
 TICK = Schedule("wf", "tick", "*/5 * * * *")
 HOOK: dict[str, Any] = {"id": "wf", "nodes": [{"id": "hook", "node_type": "Webhook", "params": {"path": "/"}}], "edges": []}
@@ -60,18 +56,7 @@ def kept() -> Recording:
 @pytest.fixture
 def app(tmp_path: Path, kept: Recording) -> App:
     settings = Settings(data_dir=tmp_path, sync="normal")
-    files = ProjectFiles(settings)
-    return App(
-        settings,
-        store=FolderStore(files),
-        tables=FolderTables(files),
-        projects=FolderProjects(files),
-        files=FolderFiles(files),
-        keyring=LocalKeyRing(settings),
-        clock=LocalClock(),
-        sandbox=Sandbox(workers=1),
-        schedules=kept,
-    )
+    return app_over(settings, schedules=kept)
 
 
 def fail(what: str, error: BaseException) -> Callable[[str], None]:
