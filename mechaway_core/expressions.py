@@ -25,7 +25,7 @@ from mechaway_core.sandbox.sandbox import NAMES
 
 MAX_LENGTH = 10_000  # characters of one expression
 ROOTS = ("json", "query", "headers", "path", "file", "node", "run", "secret")
-RUN_FIELDS = ("id", "workflow_id", "project", "started_at", "trigger")
+RUN_FIELDS = ("id", "workflow_id", "project", "started_at", "trigger", "key")
 
 # Quantifiers are possessive: a text made to be nearly a path must not make the search try all ways to read it.
 _BRACKETED = r"\[\d{1,9}+\]|\[\"(?:[^\"\\]|\\.)*+\"\]|\['(?:[^'\\]|\\.)*+'\]"
@@ -84,6 +84,9 @@ class Scope(Protocol):
 
     def first_item_of(self, node_id: str) -> Item:
         """The first item of what a node gave, None when it did not run."""
+
+    def key(self, number: int) -> str:
+        """`$run.key` of the item with this number, from 0."""
 
 
 Evaluate = Callable[[Sequence[LuaExpression], Sequence[Sequence[Sequence[Any]]]], list[list[Any] | ScriptError]]
@@ -147,6 +150,16 @@ def _parts(rest: str) -> Iterator[str | int]:
             yield str(jsontext.decode(part[1:-1], "a key in brackets"))
         else:
             yield re.sub(r"\\(.)", r"\1", part[2:-2])
+
+
+def is_key(path: Path) -> bool:
+    """Whether it is `$run.key`."""
+    return path.root == "run" and path.parts[:1] == ("key",)
+
+
+def paths_in(pin: Pin) -> tuple[Path, ...]:
+    """The paths that an expression asks for."""
+    return pin.paths if isinstance(pin, Lua) else (pin,) if isinstance(pin, Path) else ()
 
 
 def _known_roots() -> str:
@@ -342,15 +355,15 @@ def walk(value: Any, parts: Sequence[str | int]) -> Any:
     return value
 
 
-def value_of(path: Path, item: Item, scope: Scope) -> Any:
-    """What a path leads to."""
+def value_of(path: Path, item: Item, scope: Scope, number: int = 0) -> Any:
+    """What a path leads to. `number` is that of the item, from 0."""
     root, parts = path.root, path.parts
     if root == "json":
         return walk(item, parts)
     if root == "node":
         return walk(scope.first_item_of(str(parts[0])), parts[1:])
     if root == "run":
-        return walk(scope.run.as_json(), parts)
+        return walk(scope.key(number), parts[1:]) if is_key(path) else walk(scope.run.as_json(), parts)
     request = scope.request
     return walk(dict(getattr(request, "files" if root == "file" else root)), parts) if request is not None else None
 
@@ -370,43 +383,46 @@ class Pins:
         """Parse every expression of a list. Raises `Malformed` for the first that cannot be."""
         return cls(tuple(parse(text, f"{name}[{number}]") for number, text in enumerate(texts)))
 
-    def evaluate(self, items: Items, scope: Scope, evaluate: Evaluate) -> list[list[Any] | ScriptError]:
-        """For each item its list of values, or the error of the Lua expression that failed for it."""
+    def evaluate(self, items: Items, scope: Scope, evaluate: Evaluate, first: int = 0) -> list[list[Any] | ScriptError]:
+        """For each item its list of values, or the error of the Lua expression that failed for it. `first` is the first item's number."""
+        numbered = enumerate(items, first)
         if not self.lua:
-            return [[_simple(entry, item, scope) for entry in self.entries] for item in items]
-        rows = [[[value_of(path, item, scope) for path in entry.paths] for entry in self.lua] for item in items]
+            return [[_simple(entry, item, scope, number) for entry in self.entries] for number, item in numbered]
+        rows = [[[value_of(path, item, scope, number) for path in entry.paths] for entry in self.lua] for number, item in numbered]
         answers = evaluate([entry.expression for entry in self.lua], rows)
-        return [self._assemble(item, answer, scope) for item, answer in zip(items, answers, strict=True)]
+        return [
+            self._assemble(item, answer, scope, number) for number, (item, answer) in enumerate(zip(items, answers, strict=True), first)
+        ]
 
-    def _assemble(self, item: Item, answer: list[Any] | ScriptError, scope: Scope) -> list[Any] | ScriptError:
+    def _assemble(self, item: Item, answer: list[Any] | ScriptError, scope: Scope, number: int) -> list[Any] | ScriptError:
         if isinstance(answer, ScriptError):
             return ScriptError(_in_users_words(str(answer), self.lua))
         from_lua = iter(answer)
-        return [next(from_lua) if isinstance(entry, Lua) else _simple(entry, item, scope) for entry in self.entries]
+        return [next(from_lua) if isinstance(entry, Lua) else _simple(entry, item, scope, number) for entry in self.entries]
 
     def chunks(self) -> list[Chunk]:
         """The Lua in it, for the check that it compiles."""
         return [Chunk(entry.expression.source, entry.expression.name, "expression") for entry in self.lua]
 
 
-def _simple(entry: Pin, item: Item, scope: Scope) -> Any:
+def _simple(entry: Pin, item: Item, scope: Scope, number: int) -> Any:
     if isinstance(entry, Path):
-        return value_of(entry, item, scope)
+        return value_of(entry, item, scope, number)
     assert isinstance(entry, Literal)
     return entry.value
 
 
-def render(value: Any, item: Item, scope: Scope, evaluate: Evaluate) -> Any:
+def render(value: Any, item: Item, scope: Scope, evaluate: Evaluate, number: int = 0) -> Any:
     """A template param with all its expressions replaced by their values; objects and lists are rendered inside.
 
-    All Lua in it goes to the sandbox in one call. Raises `ScriptError`.
+    `number` is that of the item, from 0. All Lua in it goes to the sandbox in one call. Raises `ScriptError`.
     """
     texts = dict.fromkeys(text for _, text in templates_in(value))
     if not texts:
         return value
     found = [template(text) for text in texts]
     pins = Pins(tuple(pin for one in found for pin in one.pins))
-    values = pins.evaluate([item], scope, evaluate)[0]
+    values = pins.evaluate([item], scope, evaluate, number)[0]
     if isinstance(values, ScriptError):
         raise values
     flow = iter(values)
@@ -468,11 +484,11 @@ class Outputs:
             raise Malformed(f'two outputs would be called "{twice}"; use an object of name → expression')
         return cls(tuple(names), Pins(entries))
 
-    def apply(self, items: Items, scope: Scope, evaluate: Evaluate) -> list[Item | ScriptError]:
-        """Each item after the pins, or the error of the expression that failed for it."""
+    def apply(self, items: Items, scope: Scope, evaluate: Evaluate, first: int = 0) -> list[Item | ScriptError]:
+        """Each item after the pins, or the error of the expression that failed for it. `first` is the first item's number."""
         return [
             values if isinstance(values, ScriptError) else dict(zip(self.names, values, strict=True))
-            for values in self.pins.evaluate(items, scope, evaluate)
+            for values in self.pins.evaluate(items, scope, evaluate, first)
         ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mechaway_core.nodes.http_client import HTTPClient
 
 MAX_PAGES = 100  # when the node does not say
+KEY = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header, but the bare text that servers take, without quotes
 _MOST_EXCERPT = 300  # of an answer in an error
 _WITH_INPUT = ("POST", "PUT", "PATCH")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -37,6 +39,8 @@ class Work:
         self.node = node
         self.ctx = ctx
         self.call = _call(node, item, inputs, ctx)
+        self.key = _key(node, self.call, item, ctx)
+        self.calls = 0
         self.talk = ctx.http.talk(_auth(node, ctx), node.max_redirects if node.follow_redirects else 0)
         self.most = ctx.http.max_bytes  # what is left for answers in memory
         together = ", all pages together" if node.pagination is not None else ""
@@ -68,7 +72,7 @@ class Work:
         """The item of one answer and the call for the page after it. `past`: 404 only means that there are no more pages."""
         node, ctx = self.node, self.ctx
         seconds = node.timeout if node.timeout is not None else ctx.http.timeout
-        with self.talk.send(call, min(ctx.deadline, time.monotonic() + seconds)) as answer:
+        with self.talk.send(self.keyed(call), min(ctx.deadline, time.monotonic() + seconds)) as answer:
             if past and answer.status == 404:
                 return None, None
             if node.fail_on_status and not answer.ok and (node.follow_redirects or not 300 <= answer.status < 400):
@@ -77,6 +81,14 @@ class Work:
             self.most -= held
             item = {"status": answer.status, "headers": answer.headers(), "data": data, "success": answer.ok}
             return item, pages.after(call, answer, data) if pages is not None else None
+
+    def keyed(self, call: Call) -> Call:
+        """The call with its key. Another page is another call, for which a server must not repeat its first answer."""
+        if self.key is None:
+            return call
+        self.calls += 1
+        key = self.key if self.calls == 1 else f"{self.key}-{self.calls}"
+        return replace(call, headers={**call.headers, KEY: key})
 
 
 # -- the request
@@ -92,6 +104,16 @@ def _call(node: HTTPClient, item: Item, inputs: Sequence[Any], ctx: Context) -> 
     if isinstance(body, Multipart):  # only its own type knows the boundary
         clean = {name: value for name, value in clean.items() if name.lower() != "content-type"}
     return Call(node.method, url, clean, tuple(_pairs(query)), body)
+
+
+def _key(node: HTTPClient, call: Call, item: Item, ctx: Context) -> str | None:
+    """What the header `Idempotency-Key` says, None when there is none or `headers` have one."""
+    if node.idempotency_key is False or any(name.lower() == KEY.lower() for name in call.headers):
+        return None
+    key = ctx.key() if node.idempotency_key is True else ctx.render(node.idempotency_key, item)
+    if isinstance(key, bool) or not isinstance(key, str | int | float) or not as_text(key).strip():
+        raise NodeError(f"idempotency_key gives {shorten(as_text(key), 40) or 'nothing'} for this item; it takes a text or number")
+    return _header(KEY, key)
 
 
 def _header(name: str, value: Any) -> str:

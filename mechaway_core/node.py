@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, TypeVar, dataclass_transform
 
 from mechaway_core.errors import NodeError
@@ -63,13 +64,21 @@ def param(
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """About a run, as expressions (`$run.id` …) and scripts (`run.id` …) see it. Times are ISO 8601 in UTC."""
+    """About a run, as expressions (`$run.id` …) and scripts (`run.id` …) see it. Times are ISO 8601 in UTC.
+
+    `keys` is what its keys are made of: the id of the run that it carries on, whose keys it keeps; empty for the run's own id.
+    """
 
     id: str
     workflow_id: str
     project: str
     started_at: str
     trigger: str
+    keys: str = ""
+
+    def key(self, node_id: str, number: int) -> str:
+        """`$run.key`, 32 hexadecimal digits: always the same for one input item of one node, by its `number` from 0, and for no other."""
+        return sha256(f"{self.keys or self.id}\n{node_id}\n{number}".encode()).hexdigest()[:32]  # no id holds a line break
 
     def as_json(self) -> dict[str, str]:
         """The same as a JSON object."""
@@ -151,13 +160,22 @@ class Context(Protocol):
         """When this attempt must be over, in seconds of `time.monotonic()`. Calls through `ctx` keep to it by themselves."""
 
     def inputs(self, items: Items) -> list[list[Any]]:
-        """The values of the node's input pins for each item: one list per item, one value per pin."""
+        """The values of the node's input pins for each item: one list per item, one value per pin.
+
+        `items` are all input items or the first of them: `$run.key` counts them.
+        """
 
     def has_inputs(self) -> bool:
         """Whether the node has input pins at all."""
 
-    def render(self, template: Any, item: Item) -> Any:
-        """A template param with every `{{ expression }}` in it, however deep, replaced by its value for `item`."""
+    def render(self, template: Any, item: Item, number: int = 0) -> Any:
+        """A template param with every `{{ expression }}` in it, however deep, replaced by its value for `item`.
+
+        `number` is the place of `item` among the input items, from 0, for `$run.key`; an `ItemNode` leaves it out.
+        """
+
+    def key(self, number: int = 0) -> str:
+        """`$run.key` of an input item, by its place from 0: the same at every attempt. An `ItemNode` leaves `number` out."""
 
     def lua(self, script: str, items: Items, *, memory_mb: int | None = None, timeout: float | None = None) -> Any:
         """What a Lua script gives for `items`, as JSON. Its `log` lines go to the record."""

@@ -57,8 +57,8 @@ class Attempts:
             if isinstance(values, Failure):  # the sandbox itself failed: so do all items
                 return self._on_error([values], [self._error_item(values, "item", item) for item in items], [], True)
             pins = values
-        for item, inputs in zip(items, pins, strict=True):
-            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(self._item_job(node, item, inputs))
+        for number, (item, inputs) in enumerate(zip(items, pins, strict=True)):
+            answer = self._failure(inputs) if isinstance(inputs, ScriptError) else self._try(self._item_job(node, item, inputs, number))
             if isinstance(answer, Failure):
                 shown = self._error_item(answer, "item", item)
                 failures.append(answer)
@@ -95,10 +95,14 @@ class Attempts:
         failures: list[Failure] = []
         failed: Items = []
         shaped: Exits = {}
+        first = 0  # items of all exits are counted on, so that each has a key of its own
         for name, given in exits.items():
-            answers = self._try(lambda context, given=given: outputs.apply(given, context, context.evaluate))  # type: ignore[misc]
+            answers = self._try(
+                lambda context, given=given, first=first: outputs.apply(given, context, context.evaluate, first)  # type: ignore[misc]
+            )
             if isinstance(answers, Failure):
                 raise NodeFailed(answers)
+            first += len(given)
             kept = shaped[name] = []
             for item, answer in zip(given, answers, strict=True):
                 if id(item) in made:
@@ -161,6 +165,9 @@ class Attempts:
         status = error.status if isinstance(error, NodeError) else None
         return Failure(kind, f'node "{self.step.id}": {self.walk.secrets.message(str(error))}', self.step.id, status)
 
-    def _item_job(self, node: ItemNode, item: Item, inputs: list[Any]) -> Callable[[NodeContext], Items]:
-        clean = self.walk.secrets.clean
-        return lambda context: clean(node.run_item(item, inputs, context))
+    def _item_job(self, node: ItemNode, item: Item, inputs: list[Any], number: int) -> Callable[[NodeContext], Items]:
+        def job(context: NodeContext) -> Items:
+            context.number = number
+            return self.walk.secrets.clean(node.run_item(item, inputs, context))
+
+        return job

@@ -29,13 +29,14 @@ MAX_LOG_LINES = 1000  # of one node; a record must stay readable
 class NodeContext:
     """The world as one attempt of one node sees it."""
 
-    __slots__ = ("_record", "_step", "_walk", "deadline")
+    __slots__ = ("_record", "_step", "_walk", "deadline", "number")
 
     def __init__(self, walk: Walk, step: Step, record: NodeRun, deadline: float) -> None:
         self._walk = walk
         self._step = step
         self._record = record
         self.deadline = deadline
+        self.number = 0  # of the input item that it is about, when it is about one
 
     @property
     def node_id(self) -> str:
@@ -52,6 +53,9 @@ class NodeContext:
     def first_item_of(self, node_id: str) -> Item:
         exits = self._walk.outputs.get(self._walk.plan.index.get(node_id, -1), {})
         return next((items[0] for items in exits.values() if items), None)
+
+    def key(self, number: int = 0) -> str:
+        return self.run.key(self._step.id, self.number + number)
 
     def has_inputs(self) -> bool:
         return self._step.inputs is not None
@@ -76,8 +80,8 @@ class NodeContext:
             rows = self._walk.secrets.clean(rows)
         return engine.world.sandbox.evaluate(needed, rows, engine.lua_limits(None, None), deadline=self.deadline)
 
-    def render(self, template: Any, item: Item) -> Any:
-        return expressions.render(template, item, self, self.evaluate)
+    def render(self, template: Any, item: Item, number: int = 0) -> Any:
+        return expressions.render(template, item, self, self.evaluate, number)
 
     def lua(self, script: str, items: Items, *, memory_mb: int | None = None, timeout: float | None = None) -> Any:
         engine, request = self._walk.engine, self._walk.run.request

@@ -127,6 +127,7 @@ class HTTPClient(ItemNode):
 
     The body is `body` or, for POST, PUT and PATCH, the first of `inputs`: an object or list is sent as JSON, a text as text.
     Credentials, also an `Authorization` or `Cookie` in `headers`, are only sent to the scheme, host and port of `url`.
+    With `idempotency_key`, a server that knows such keys acts once, however often `retry` repeats the call.
     """
 
     group: ClassVar[str] = "Network"
@@ -143,6 +144,12 @@ class HTTPClient(ItemNode):
         "What the body is sent as. `auto`: text as text, anything else as JSON. `form` and `multipart`: an object of fields; in "
         "`multipart` a field can be a file of the run (an object with `handle`). `file`: such a file.",
         "auto",
+    )
+    idempotency_key: bool | str = param(
+        "Whether to send the header `Idempotency-Key` with `$run.key`, the same at every attempt; or a template for what to send. A header "
+        "of that name in `headers` wins. Pages after the first add their number.",
+        False,
+        template=True,
     )
     auth: BasicAuth | BearerAuth | HeaderAuth | QueryAuth | OAuth2ClientCredentials | None = param(
         "Credentials, by `kind`. Passwords, tokens, values and client secrets are `$secret.NAME`.", None, secret=True
@@ -168,6 +175,8 @@ class HTTPClient(ItemNode):
             problem = _header_problem(name)
             if problem:
                 yield "headers", problem
+        if isinstance(self.idempotency_key, str) and "{{" not in self.idempotency_key:
+            yield "idempotency_key", "the key is the same for every call: write an expression in {{ }}, or true for $run.key"
         if self.body_type in ("form", "multipart") and not isinstance(self.body, dict | str | None):
             yield "body", f"a body of type {self.body_type} is an object of fields"
         if self.auth is not None:

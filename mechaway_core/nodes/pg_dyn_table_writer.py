@@ -43,7 +43,7 @@ class PGDynTableWriter(Node):
     )
     on_conflict: OnConflictParam | None = param(
         "With `columns`, the ones that make a row the same. `update`: true (default) updates the other columns, a list only those, "
-        "false keeps the row that is there.",
+        "false keeps the row that is there. With `$run.key` in such a column a row is stored once, however often the write is tried.",
         None,
     )
 

@@ -40,7 +40,7 @@ class SimpleTableWriter(Node):
     columns: Annotated[list[str | ColumnParam], MinLen(1)] = param("Columns to fill: names, or objects with name and type.")
     on_conflict: OnConflictParam | None = param(
         "With `columns`, the ones that make a row the same. `update`: true (default) updates the other columns, a list only those, "
-        "false keeps the row that is there.",
+        "false keeps the row that is there. With `$run.key` in such a column a row is stored once, however often the write is tried.",
         None,
     )
 

@@ -6,12 +6,15 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
+from mechaway_core import expressions
 from mechaway_core.access import webhook as access
 from mechaway_core.access.deliveries import MOST_WINDOW
 from mechaway_core.bounds import Gt, Le
+from mechaway_core.errors import Malformed
 from mechaway_core.names import shorten
 from mechaway_core.node import Trigger, param
 from mechaway_core.settings import Settings
@@ -121,6 +124,14 @@ def _dedupe_problems(dedupe: Any) -> Iterator[tuple[str, str]]:
         yield from ((f"dedupe/{way}", sentence) for way, sentence in access.header_problems(dedupe, "header"))
     if "key" in dedupe and "{{" not in dedupe["key"]:
         yield "dedupe/key", "key is the same for every delivery: write an expression in {{ }}"
+    elif "key" in dedupe and _asks_for_run_key(dedupe["key"]):
+        yield "dedupe/key", "$run.key is another for every run, so it tells no deliveries apart; take something that the delivery says"
+
+
+def _asks_for_run_key(text: str) -> bool:
+    with suppress(Malformed):  # what cannot be read is for the check of templates to say
+        return any(expressions.is_key(path) for pin in expressions.template(text).pins for path in expressions.paths_in(pin))
+    return False
 
 
 def _path_problems(path: str) -> Iterator[tuple[str, str]]:

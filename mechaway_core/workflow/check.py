@@ -20,6 +20,7 @@ from mechaway_core.expressions import (
     Pins,
     compile_hint,
     parse,
+    paths_in,
     template,
     templates_in,
     texts_in,
@@ -259,8 +260,7 @@ class _Look:
     def pin(self, number: int, pin: Pin, at: str, node_id: str | None) -> None:
         if isinstance(pin, Lua):
             self.scripts.append(_Script(Chunk(pin.expression.source, "expression", "expression"), at, node_id, pin.text))
-        paths = pin.paths if isinstance(pin, Lua) else (pin,) if isinstance(pin, Path) else ()
-        self.paths.extend((number, at, path) for path in paths if path.root == "node")
+        self.paths.extend((number, at, path) for path in paths_in(pin) if path.root == "node")
 
     def secret_pins(self, node: Mapping[str, Any], node_type: type[Node] | None, at: str, node_id: str | None) -> None:
         """Look at `secrets`. What stands there is never repeated: somebody may have put the secret itself."""

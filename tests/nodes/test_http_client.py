@@ -643,3 +643,77 @@ def test_a_redirect_with_a_body_that_never_ends_is_followed_at_once(bench: Bench
         yield from web.silent(seen)
 
     assert one(bench, url=web.on("/slow-redirect", slow), timeout=20)["status"] == 200
+
+
+# -- keys that make a call count once
+
+
+def sent_keys(web: WebServer) -> list[str | None]:
+    """What the header `Idempotency-Key` said, call by call."""
+    return [seen.headers.get("idempotency-key") for seen in web.seen]
+
+
+def test_a_call_has_no_key_unless_it_is_asked_for(bench: Bench, web: WebServer) -> None:
+    bench.gives(http(url=web.url + "/echo", method="POST"), http(url=web.url + "/echo", method="POST", idempotency_key=False) | {"id": "b"})
+    assert sent_keys(web) == [None, None]
+
+
+def test_every_attempt_for_an_item_has_the_same_key_and_every_item_another(bench: Bench, web: WebServer) -> None:
+    url = web.on("/shaky", lambda seen: as_json({}, 200 if len(web.seen) % 3 == 0 else 503))
+    call = http(url=url, method="POST", idempotency_key=True, about={"retry": {"attempts": 3, "delay": 0}, "outputs": {"key": "$run.key"}})
+    items = bench.gives(call, items=[{"same": 1}, {"same": 1}])
+    keys = sent_keys(web)
+    assert len(keys) == 6
+    assert keys == [item["key"] for item in items for _ in range(3)]
+    assert len(set(keys)) == 2
+    bench.gives(call, items=[{"same": 1}])
+    assert sent_keys(web)[6] not in keys
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "idempotency-key"])
+def test_a_key_in_headers_wins_unless_it_is_null(bench: Bench, web: WebServer, name: str) -> None:
+    call = http(url=web.url + "/echo", method="POST", headers={name: "{{ $json.id }}"}, idempotency_key=True)
+    bench.gives(call, items=[{"id": "mine"}, {}])
+    own, other = sent_keys(web)
+    assert own == "mine"
+    assert other is not None
+    assert len(other) == 32
+
+
+def test_a_key_may_be_a_template(bench: Bench, web: WebServer) -> None:
+    call = http(url=web.url + "/echo", method="POST", idempotency_key="order-{{ $json.id }}")
+    bench.gives(call, items=[{"id": 7}, {"id": 8}])
+    bench.gives(http(url=web.url + "/echo", method="POST", idempotency_key="{{ $json.id }}"), items=[{"id": 9}])
+    assert sent_keys(web) == ["order-7", "order-8", "9"]
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", True, [1], {}])
+def test_without_a_key_that_can_be_one_nothing_is_sent(bench: Bench, web: WebServer, value: Any) -> None:
+    message = bench.fails(http(url=web.url + "/echo", method="POST", idempotency_key="{{ $json.id }}"), items=[{"id": value}])
+    assert "idempotency_key" in message
+    assert web.seen == []
+
+
+def test_a_redirect_takes_the_key_along(bench: Bench, web: WebServer) -> None:
+    web.on("/moved", Reply(b"", 307, {"location": "/echo"}))
+    bench.gives(http(url=web.url + "/moved", method="POST", body={"a": 1}, idempotency_key=True))
+    assert web.paths() == ["/moved", "/echo"]
+    first, second = sent_keys(web)
+    assert first is not None
+    assert first == second
+
+
+def test_every_page_is_a_call_of_its_own(bench: Bench, web: WebServer) -> None:
+    pages = {"kind": "link"}
+    bench.gives(http(url=web.url + "/pages/link", method="POST", idempotency_key="k{{ $json.id }}", pagination=pages), items=[{"id": 1}])
+    assert sent_keys(web) == ["k1", "k1-2", "k1-3"]
+    web.seen.clear()
+    bench.gives(http(url=web.url + "/pages/link", headers={"Idempotency-Key": "x"}, idempotency_key=True, pagination=pages))
+    assert sent_keys(web) == ["x"] * 3
+
+
+@pytest.mark.parametrize("key", ["", "constant"])
+def test_a_key_that_is_the_same_for_every_call_is_not_saved(bench: Bench, key: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        bench.put(http(url="https://example.com", idempotency_key=key))
+    assert [problem.pointer for problem in caught.value.problems] == ["/nodes/1/params/idempotency_key"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
@@ -14,7 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mechaway_core.app import App
-from mechaway_core.errors import Invalid, MechawayError
+from mechaway_core.errors import Invalid, MechawayError, Unavailable
+from mechaway_core.node import Context, Items, Node
+from mechaway_core.nodes.pg_dyn_table_writer import PGDynTableWriter
 from mechaway_core.ports import Column
 from mechaway_core.postgres import Postgres
 from mechaway_core.settings import Settings
@@ -138,7 +141,36 @@ def test_names_are_quoted(bench: Bench, connected: Connected, name: str) -> None
     assert bench.gives(ask(f'SELECT count(*) AS n FROM mway_dynamic_tables."{quoted}"')) == [{"n": 1}]
 
 
+class Unheard(PGDynTableWriter):
+    """Write the rows, but the first time nobody hears that it was done."""
+
+    times: ClassVar[list[str]] = []
+
+    def run(self, items: Items, ctx: Context) -> Items:
+        given = super().run(items, ctx)
+        self.times.append(ctx.run.id)
+        if self.times.count(ctx.run.id) == 1:
+            raise Unavailable("the answer was lost")
+        return given
+
+
 # -- on_conflict
+
+
+def test_with_the_key_of_the_run_a_row_whose_write_is_tried_again_is_there_once(
+    bench: Bench, connected: Connected, add_node_type: Callable[[type[Node]], None]
+) -> None:
+    add_node_type(Unheard)
+    save = writer(
+        ["key", "v"],
+        ["$run.key", "$json.v"],
+        about={"retry": {"attempts": 2, "delay": 0}},
+        on_conflict={"columns": ["key"], "update": False},
+    )
+    for _ in range(2):
+        given = bench.gives(save | {"node_type": "Unheard"}, items=[{"v": 1}, {"v": 1}])
+        assert [item["_rows_affected"] for item in given] == [0, 0]
+    assert stored(bench, "v") == [{"v": 1}] * 4
 
 
 def test_on_conflict_updates_keeps_or_updates_some(bench: Bench, connected: Connected) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +29,9 @@ class Scope:
 
     def first_item_of(self, node_id: str) -> Item:
         return {"hook": {"who": "ann"}, "my-node": 5}.get(node_id)
+
+    def key(self, number: int) -> str:
+        return f"key of {number}"
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +149,7 @@ def test_anything_else_is_one_line_of_lua(value: Any, text: str, item: Any, expe
         ("$jsn.a", "did you mean json"),
         ("$nothing", "known are"),
         ("$run.nothing", "$run.workflow_id"),
+        ("$run.nothing", "$run.key"),
         ("$node", "$node.ID"),
         ("$secret.KEY", "secret"),
         ("1 + $secret.KEY", "secret"),
@@ -178,6 +184,23 @@ def test_a_run_without_a_request_has_null_for_its_parts() -> None:
         request = None
 
     assert Pins.parse(["$query.page", "$headers.x", "$path.y"]).evaluate([{}], Bare(), lambda *_: []) == [[None, None, None]]
+
+
+def test_the_key_of_the_run_is_one_for_each_item(value: Any) -> None:
+    pins = Pins.parse(["$run.key", '$run["key"]', "$run.key .. '!'", "$run.key.x"])
+    expected = [[f"key of {number}", f"key of {number}", f"key of {number}!", None] for number in (4, 5)]
+    assert pins.evaluate([{}, {}], Scope(), value.evaluate, first=4) == expected
+    assert Outputs.parse({"k": "$run.key"}).apply([{}, {}], Scope(), value.evaluate) == [{"k": "key of 0"}, {"k": "key of 1"}]
+    assert expressions.render("{{ $run.key }}", {}, Scope(), value.evaluate, 7) == "key of 7"
+
+
+def test_a_key_is_a_digest_of_run_node_and_number_and_a_run_may_keep_those_of_another() -> None:
+    keys = {RUN.key(node_id, number) for node_id in ("a", "a1", "b") for number in range(20)}
+    assert len(keys) == 60
+    assert all(re.fullmatch("[0-9a-f]{32}", key) for key in keys)
+    assert replace(RUN, id="other").key("a", 1) != RUN.key("a", 1)
+    assert replace(RUN, id="other", keys=RUN.id).key("a", 1) == RUN.key("a", 1)
+    assert "keys" not in RUN.as_json()
 
 
 @pytest.mark.parametrize(
