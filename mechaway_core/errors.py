@@ -25,6 +25,7 @@
         ├── HttpError             an HTTP call failed, or its answer says so
         ├── AddressRefused        the guard does not let workflows reach this address
         ├── Unreachable           there is no such host, or it does not answer
+        ├── Stopped               the workflow says that the run ends here
         └── OutOfTime             it took longer than its timeout allows
 
 `web/` turns these into statuses; nobody else answers in HTTP. A run that failed is not an exception: it is a record.
@@ -200,6 +201,12 @@ class AddressRefused(NodeError):
 
 class Unreachable(NodeError):
     """There is no such host, or it does not answer."""
+
+
+class Stopped(NodeError):
+    """The workflow says that the run ends here."""
+
+    kind = "stop"
 
 
 class OutOfTime(NodeError):

@@ -226,6 +226,7 @@ class Node:
     uses_inputs: ClassVar[str] = ""  # what the values of `inputs` mean to this node; empty: it takes none
     uses_secrets: ClassVar[str] = ""  # what the entries of `secrets` mean to this node; empty: it takes none
     needs_secrets: ClassVar[int] = 0  # how many entries of `secrets` it takes, no more and no less; 0: one or more
+    ends_run: ClassVar[bool] = False  # whether it is there to make the run fail; it then takes neither `retry` nor `on_error`
     abstract: ClassVar[bool] = True
 
     def __init_subclass__(cls, abstract: bool = False) -> None:

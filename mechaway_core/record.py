@@ -20,7 +20,7 @@ NodeStatus = Literal["succeeded", "failed", "skipped", "disabled", "timed_out", 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run or node failed. `kind` is one of: error, timeout, script, query, http, secret, unavailable, internal, cancelled."""
+    """Why a run or node failed. `kind` is one of: error, timeout, script, query, http, secret, stop, unavailable, internal, cancelled."""
 
     kind: str
     message: str

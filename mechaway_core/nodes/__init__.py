@@ -25,6 +25,7 @@ BUILT_IN = {
     "SimpleTableQuery": "simple_table_query",
     "SimpleTableReader": "simple_table_reader",
     "SimpleTableWriter": "simple_table_writer",
+    "Stop": "stop",
     "Webhook": "webhook",
 }
 

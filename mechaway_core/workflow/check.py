@@ -168,6 +168,15 @@ class _Look:
             self.params(number, node_type, node, pins, at, node_id)
         if shaped and node_type is not None and node_type.trigger and node.get("inputs"):
             self.error(f"{at}/inputs", f"a {node_type.__name__} starts runs and takes no inputs", node_id)
+        if shaped and node_type is not None and node_type.ends_run:
+            self.last_word(node, node_type, at, node_id)
+
+    def last_word(self, node: Mapping[str, Any], node_type: type[Node], at: str, node_id: str | None) -> None:
+        """A node that is there to end the run must not be kept from it."""
+        if node.get("retry") is not None:
+            self.error(f"{at}/retry", f"a {node_type.__name__} ends the run, so nothing is tried again; leave retry out", node_id)
+        if node.get("on_error", "stop") != "stop":
+            self.error(f"{at}/on_error", f"a {node_type.__name__} ends the run, so nothing goes on; leave on_error out", node_id)
 
     def identity(self, node_id: str, number: int, at: str) -> None:
         if not is_id(node_id):
