@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,22 +11,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mechaway_core import timetable, triggers
 from mechaway_core.access import AdminToken, Door
-from mechaway_core.access.deliveries import WINDOW, Claim
+from mechaway_core.access.deliveries import WINDOW, Claim, Delivery
 from mechaway_core.access.keys import ProjectKey
 from mechaway_core.access.webhook import Lock
 from mechaway_core.agenda import Agenda
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem, Unavailable
+from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem
 from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.late import LateRuns
 from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
-from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Schedule, Schedules, Store, Tables
+from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, RunLine, RunQuery, Schedule, Schedules, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
+from mechaway_core.runs import Listeners, Pending, Recorder, Runs
+from mechaway_core.runs.replay import Replayed, Wish, replay, replay_all
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from mechaway_core.transfer import Incoming, Summary
 
 DEFAULT_PROJECT = "default"
+ACCEPTING = 25.0  # seconds from the claim to a delivery to the record of the run that was accepted, at most
 
 log = logging.getLogger("mechaway.app")
 
@@ -54,14 +58,16 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A run that a webhook started and that is over, and the webhook itself.
+    """A run that a webhook started, and the webhook itself. It is over, or has been `accepted` and is to begin.
 
-    `claim`, when there is one, waits to be settled with the answer that is made of it.
+    Nobody may hear of it before what is `pending` is on record. `claim`, when there is one, waits to be settled with the answer then.
     """
 
     run: Run
     webhook: Node
     claim: Claim | None = None
+    pending: Pending | None = None
+    accepted: bool = False
 
 
 class App:
@@ -78,11 +84,14 @@ class App:
         keyring: KeyRing,
         clock: Clock,
         sandbox: Sandbox,
+        records: Records,
         schedules: Schedules | None = None,
         changed: Changed = lambda _project, _workflow_id: None,
         invoke: Invoke | None = None,
         admin: AdminToken | None = None,
+        gathers: bool = True,
     ) -> None:
+        """`gathers`: whether runs that end at about the same time are put on record together."""
         self.settings = settings
         self.projects = projects
         self.clock = clock
@@ -96,16 +105,21 @@ class App:
         self.fires = Fires(store)
         self.turns = Turns(store, clock)
         self._invoke = invoke
+        registry = Registry(self._workflows, settings.max_plans)
+        self.listeners = Listeners(store, self._workflows, registry)
+        self._registry = registry
         late = LateRuns(self.handover, clock, self.start_elsewhere)
         self.agenda = Agenda(self.timetable, self.fires, clock, late)
         self.watchdog = Watchdog(self.timetable, self.fires, clock, late)
-        self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
         self._engine = Engine(World(settings, sandbox, tables, clock, self.vault, self._http, self._postgres, files))
         self.door = Door(settings, store, clock, self.vault, admin)
-        self._running: dict[str, Run] = {}
+        self._recorder = Recorder(records, gathers=gathers)
+        self.runs = Runs(
+            settings, self._engine, files, records, self._recorder, registry, self._workflows, self.listeners, clock, invoke
+        )  # fmt: skip
 
     # -- workflows
 
@@ -136,12 +150,13 @@ class App:
         return self._update(project, checked, current)
 
     def _create(self, project: str, checked: Any) -> Saved:
-        with self.timetable.saving(project, checked.document, None):
+        with self.timetable.saving(project, checked.document, None), self.listeners.saving(project, checked.document, None):
             entry = self._workflows.create(project, checked.document)
         return Saved(entry, self._warnings(project, checked))
 
     def _update(self, project: str, checked: Any, current: Entry, if_match: Collection[str] | None = None) -> Saved:
-        with self.timetable.saving(project, checked.document, current.document):
+        before = current.document
+        with self.timetable.saving(project, checked.document, before), self.listeners.saving(project, checked.document, before):
             entry = self._workflows.update(project, checked.document, if_match)
         return Saved(entry, self._warnings(project, checked))
 
@@ -158,6 +173,7 @@ class App:
         """Delete a workflow with its history. Runs that go on are not touched. Raises `NotFound`, `Stale`."""
         self._workflows.delete(project, workflow_id, if_match)
         self.timetable.deleted(project, workflow_id)
+        self.listeners.settle(project, workflow_id)
         self.fires.forget(project, workflow_id)
         self.turns.forget(project, workflow_id)
         self.door.deliveries.forget(project, workflow_id)
@@ -196,12 +212,21 @@ class App:
         run = self._engine.prepare(plan, step, project, "webhook")
         run.shown = lock.secrets if lock is not None and lock.hides else ()
         items = self._read(run, call, named, lock.hides if lock is not None else "")
-        claim = self._claim(plan, step, run, items)
+        claim = self._claim(plan, step, run, items, call)
         try:
-            return Answered(self._go(plan, run, items, self._patience(call.until)), step.node, claim)
+            if getattr(step.node, "mode", "wait") == "accept":
+                return Answered(run, step.node, claim, self._accept(plan, run, items), accepted=True)
+            return Answered(run, step.node, claim, self.runs.run(plan, run, items, self._patience(call.until)))
         except BaseException:
             if claim is not None:
                 claim.release()
+            raise
+
+    def _accept(self, plan: Plan, run: Run, items: Items) -> Pending:
+        try:
+            return self.runs.accept(plan, run, items)
+        except BaseException:
+            self._forget_files(run)
             raise
 
     def takes(self, project: str, workflow_id: str, call: triggers.Call) -> bool:
@@ -213,20 +238,34 @@ class App:
         return True
 
     def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None) -> Run:
-        """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`.
+        """Run a workflow by hand and wait until its end is on record; whether it is active does not matter. Raises `NotFound`, `Invalid`.
 
         `timeout`, in seconds, cuts the time that the run is allowed.
         """
+        run, pending = self.start_and_tell(project, workflow_id, node_id, items, timeout)
+        if pending is not None:
+            pending.wait()
+        return run
+
+    def start_and_tell(
+        self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None
+    ) -> tuple[Run, Pending | None]:
+        """The same for who does not wait for the record, but for what is to be put on record before anybody hears of the run."""
         plan = self._registry.get(project, workflow_id)
         step, given = triggers.manual(plan, node_id, items)
-        return self._start(plan, step, given, project, timeout=timeout)
+        run = self._engine.prepare(plan, step, project, "manual")
+        return run, self.runs.run(plan, run, given, timeout)
 
-    def start_elsewhere(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> None:
-        """Have a workflow run by hand and do not wait. Raises what `start` does before a run, and `Unavailable`."""
-        step, given = triggers.manual(self._registry.get(project, workflow_id), node_id, items)
-        if self._invoke is None:
-            raise Unavailable("this server cannot start runs that nobody waits for")
-        self._invoke.start(project, workflow_id, step.id, given)
+    def start_elsewhere(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
+        """Have a workflow run by hand and do not wait: the run is kept, as an accepted one is.
+
+        Raises what `start` does before a run, and `Unavailable`.
+        """
+        plan = self._registry.get(project, workflow_id)
+        step, given = triggers.manual(plan, node_id, items)
+        run = self._engine.prepare(plan, step, project, "cron" if step.node_type == "CronTrigger" else "manual")
+        self.runs.accept(plan, run, given).wait()
+        return run
 
     def start_scheduled(
         self, project: str, schedule: Schedule, due: float, timeout: float | None = None, begun: Callable[[Run], None] | None = None
@@ -241,9 +280,12 @@ class App:
             raise NotFound(f'workflow "{schedule.workflow_id}" starts nothing at "{schedule.node_id}"')
         items = [triggers.scheduled(project, schedule.workflow_id, due, self.clock.now())]
         run = self._engine.prepare(plan, plan.steps[place], project, "cron")
+        self.runs.begun(run, items).wait()
         if begun is not None:
             begun(run)
-        return self._go(plan, run, items, timeout)
+        pending = self.runs.run(plan, run, items, timeout)
+        self.runs.finish(pending)
+        return run
 
     def asks_for(self, project: str, schedule: Schedule) -> bool:
         """Whether the current document asks for exactly this schedule. Raises `NotFound` when it is gone."""
@@ -257,11 +299,14 @@ class App:
         self._need(project)
         if call is None:
             step, given = triggers.manual(plan, node_id, items)
-            return self._start(plan, step, given, project)
+            return self._engine.run(plan, self._engine.prepare(plan, step, project, "manual"), given)
         step, named = triggers.route(plan, call)
         run = self._engine.prepare(plan, step, project, "webhook")
         given = self._read(run, call, named)
-        return self._go(plan, run, given, None)
+        try:
+            return self._engine.run(plan, run, given)
+        finally:
+            self._files.release(project, run.info.id)
 
     def _find(self, project: str, workflow_id: str, call: triggers.Call) -> tuple[Plan, Step, dict[str, str]]:
         plan = self._registry.get(project, workflow_id)
@@ -285,23 +330,34 @@ class App:
         """What is kept for a run before it begins goes again when something keeps it from beginning."""
         self._files.delete(run.info.project, run.info.id)
 
-    def _claim(self, plan: Plan, step: Step, run: Run, items: Items) -> Claim | None:
-        """The right to answer this delivery, where the webhook tells deliveries apart."""
-        template = getattr(step.node, "delivery", None)
-        if template is None or run.request is None:
-            return None
-        dedupe = step.node.dedupe  # type: ignore[attr-defined]
-        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
-        window, answer = dedupe.get("window", WINDOW), dedupe.get("answer", "first")
+    def _claim(self, plan: Plan, step: Step, run: Run, items: Items, call: triggers.Call) -> Claim | None:
+        """The right to answer this delivery, where the webhook or the caller tells deliveries apart."""
         try:
-            key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
-            return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
+            delivery = self._delivery(plan, step, run, items, call)
+            if delivery is None:
+                return None
+            project = run.info.project
+            accepts = getattr(step.node, "mode", "wait") == "accept"
+            kept: dict[str, Any] = {"is_kept": lambda run_id: self.runs.is_kept(project, run_id)} if accepts else {}
+            claim = self.door.deliveries.claim(project, plan.workflow_id, step.id, delivery, **kept)
         except BaseException:
             self._forget_files(run)
             raise
+        if claim.keys != run.info.id:
+            run.info = dataclasses.replace(run.info, keys=claim.keys)
+        return claim
 
-    def _start(self, plan: Plan, step: Step, items: Any, project: str, *, timeout: float | None = None) -> Run:
-        return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, timeout)
+    def _delivery(self, plan: Plan, step: Step, run: Run, items: Items, call: triggers.Call) -> Delivery | None:
+        node: Any = step.node
+        template = getattr(node, "delivery", None)
+        if run.request is None:
+            return None
+        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
+        seconds = ACCEPTING if getattr(node, "mode", "wait") == "accept" else allowed
+        if template is None:
+            return triggers.idempotent(call, run.request, run.info.id, seconds)
+        key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
+        return Delivery(key, run.info.id, seconds, node.dedupe.get("window", WINDOW), node.dedupe.get("answer", "first"))
 
     def _patience(self, until: float | None) -> float | None:
         """Seconds that whoever stands in front of webhooks waits: by the settings, or less where it is known for this call."""
@@ -312,25 +368,50 @@ class App:
         """Seconds until an instant of `time.monotonic()`; hardly any when it is past, so that a run ends as one that took too long."""
         return None if until is None else max(until - self.clock.monotonic(), 0.001)
 
-    def _go(self, plan: Plan, run: Run, items: Any, timeout: float | None) -> Run:
-        self._running[run.info.id] = run
-        try:
-            return self._engine.run(plan, run, items, timeout)
-        finally:
-            del self._running[run.info.id]
-            self._files.release(run.info.project, run.info.id)
-
     @property
     def going(self) -> int:
         """How many runs go on in this process."""
-        return len(self._running)
+        return self.runs.going
 
     def cancel_all(self) -> int:
-        """Ask every run of this process to stop before its next node; how many there were."""
-        runs = list(self._running.values())
-        for run in runs:
-            run.cancel()
-        return len(runs)
+        """Stop every run of this process because it is to end; how many there were."""
+        return self.runs.cancel_all()
+
+    # -- runs on record
+
+    def find_runs(self, project: str, query: RunQuery) -> tuple[list[dict[str, Any]], str | None]:
+        """Runs on record, newest first, and where the next page begins. Raises `NotFound`."""
+        self._need(project)
+        return self.runs.find(project, query)
+
+    def find_run(self, project: str, run_id: str) -> dict[str, Any]:
+        """The record of a run. Raises `NotFound`."""
+        self._need(project)
+        return self.runs.get(project, run_id)
+
+    def watch_runs(self, project: str, mark: int | None) -> tuple[list[RunLine], int]:
+        """What was put on record behind a mark, and the mark behind it: see `Records.since`. Raises `NotFound`."""
+        self._need(project)
+        if not self._recorder.gathers:
+            raise NotFound("a function cannot tell what happens while it happens; ask GET /api/runs again")
+        return self.runs.records.since(project, mark)
+
+    def cancel_run(self, project: str, run_id: str) -> None:
+        """Ask a run to stop. Raises `NotFound`, and `Conflict` when it is over."""
+        self._need(project)
+        self.runs.cancel(project, run_id)
+
+    def replay_run(self, project: str, run_id: str, wish: Wish) -> Run:
+        """A run that repeats another one, and has been accepted. Raises `NotFound`, `Conflict`, `Invalid`, `Unavailable`."""
+        self._need(project)
+        run, pending = replay(self.runs, project, run_id, wish)
+        pending.wait()
+        return run
+
+    def replay_runs(self, project: str, query: RunQuery, wish: Wish, *, act: bool) -> Replayed:
+        """The runs that fit, and with `act` a replay of each."""
+        self._need(project)
+        return replay_all(self.runs, project, query, wish, act=act)
 
     # -- schedules
 
@@ -346,12 +427,30 @@ class App:
         return self._files.open(project, handle)
 
     def sweep(self) -> None:
-        """Delete the files of runs that are over and older than the settings keep them, and settle imports that were cut off.
+        """Delete files and records of runs that are older than the settings keep them, and settle imports that were cut off.
 
         Safe to do from several processes at once.
         """
         self.delete_old_files()
+        self.delete_old_records()
         self.settle_imports()
+
+    def delete_old_records(self, until: float | None = None) -> None:
+        """Delete records of runs that nobody wants any more, as far as time goes until an instant of the clock's `monotonic`."""
+        self._each_project(lambda project: self.runs.prune(project, until))
+
+    def trim_records(self) -> None:
+        """Keep records from taking more room than they may."""
+        self._each_project(self.runs.trim)
+
+    def _each_project(self, job: Callable[[str], int]) -> None:
+        try:
+            count = sum(job(project) for project in self.projects.list())
+        except MechawayError as error:  # a disk that is gone for now; the next look tries again
+            log.warning("old records of runs were not deleted: %s", error)
+        else:
+            if count:
+                log.info("deleted the records of %d old runs", count)
 
     def delete_old_files(self, until: float | None = None) -> None:
         """Only the first of these, as far as time goes until an instant of the clock's `monotonic`."""
@@ -457,8 +556,12 @@ class App:
             self.clock,
             check=lambda raw: _check(raw, self.sandbox, self.settings, None),
             most_mb=self.settings.max_import_mb,
-            published=self.timetable.settle_project,
+            published=self._published,
         )
+
+    def _published(self, project: str) -> None:
+        self.timetable.settle_project(project)
+        self.listeners.settle_project(project)
 
     # -- keys of projects
 
@@ -483,6 +586,7 @@ class App:
         """End threads and Lua processes. Runs must be over."""
         if self._invoke is not None:
             self._invoke.close()
+        self._recorder.close()
         self.sandbox.close()  # first: scripts that still run, and calls that wait, end with it, and helpers of the engine with them
         self._http.close()
         self._engine.close()

@@ -58,7 +58,7 @@ class Handover:
             found = self._store.get(project, key)
             return Taken(str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else "")
 
-    def once(self, project: str, moment: float, what: Sequence[str], holder: str, act: Callable[[], None]) -> bool:
+    def once(self, project: str, moment: float, what: Sequence[str], holder: str, act: Callable[[], object]) -> bool:
         """Do what happens at a moment unless somebody has it; whether it was done. What raises gives the claim back."""
         claim = self.claim(project, moment, what, holder)
         if isinstance(claim, Taken):

@@ -111,6 +111,13 @@ class Response:
     body: Any
     file: FileInfo | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        shown: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "body": self.body}
+        if self.file is not None:
+            shown["file"] = self.file.as_json()
+        return shown
+
 
 def file_of(value: Any) -> FileInfo:
     """The file that a value of an item names: a handle, or an object with one, as `$file.NAME` is. Raises `NodeError`.

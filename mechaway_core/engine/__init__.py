@@ -17,6 +17,7 @@ before it in the plan from running, and the failure that counts is the first in 
 """
 
 from mechaway_core.engine.engine import Engine
+from mechaway_core.engine.walk import Carried
 from mechaway_core.engine.world import World
 
-__all__ = ["Engine", "World"]
+__all__ = ["Carried", "Engine", "World"]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mechaway_core.engine.attempts import Attempts
@@ -25,19 +26,46 @@ if TYPE_CHECKING:
 log = logging.getLogger("mechaway.engine")
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a run has of another one.
+
+    `exits` are those of steps that are not run again, `items` what the step `at` takes in the place of what its parents give.
+    """
+
+    exits: Mapping[int, Exits] = field(default_factory=dict)
+    at: int | None = None
+    items: Items | None = None
+
+
+NOTHING = Carried()
+
+
 class Walk:
     """One walk of one run."""
 
     __slots__ = (
-        "_failed_at", "_lock", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "secrets", "start",
+        "_failed_at", "_lock", "carried", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "secrets",
+        "start",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, plan: Plan, start: Start, run: Run, items: Items, deadline: float, limit: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        start: Start,
+        run: Run,
+        items: Items,
+        deadline: float,
+        limit: float,
+        carried: Carried | None = None,
+    ) -> None:
         self.engine = engine
         self.plan = plan
         self.start = start
         self.run = run
         self.items = items
+        self.carried = carried or NOTHING
         self.deadline = deadline
         self.limit = limit
         self.outputs: dict[int, Exits] = {}  # of the nodes that ran
@@ -101,11 +129,16 @@ class Walk:
         record.began = began = time.monotonic()
         try:
             given = self.items if index == self.start.order[0] else self.gather(step)
+            if index == self.carried.at:
+                given = self.carried.items if self.carried.items is not None else given
             if given is None:
                 record.status = "skipped"
                 return True
             record.given = given
-            if step.disabled:
+            if index in self.carried.exits:
+                record.replayed = True
+                record.exits = self.carried.exits[index]
+            elif step.disabled:
                 record.status = "disabled"
                 record.exits = {MAIN: given}
             elif step.relays:

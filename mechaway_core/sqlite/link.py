@@ -25,6 +25,7 @@ class Options:
 
     `journal` is "wal" on a local disk, "delete" (a rollback journal, no shared memory, no mmap) on a network one, and "memory" for a
     copy that is only ever replaced whole: nothing that is not committed reaches the file. `guarded` connections may run users' SQL.
+    `shrinks`: a new file is made so that room can be given back with `PRAGMA incremental_vacuum`.
     Sizes in MB, times in seconds. `max_setting` is what sets `max_mb`, for messages. `setup` makes the tables of a new file.
     """
 
@@ -39,6 +40,7 @@ class Options:
     sql_max_rows: int = 10_000
     sql_max_mb: float = 16.0
     setup: tuple[str, ...] = ()
+    shrinks: bool = False
 
 
 class Moved(Exception):
@@ -131,6 +133,8 @@ def _configured(connection: apsw.Connection, options: Options, write: bool) -> L
 
 
 def _prepare_file(link: Link, options: Options) -> None:
+    if options.shrinks:  # only counts before anything is written
+        link.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
     _set_journal(link, options)
     link.execute(f"PRAGMA synchronous={options.sync}")
     if options.sync == "full":  # where fsync only reaches the disk's own memory (macOS); elsewhere it changes nothing

@@ -140,7 +140,8 @@ class Gateway:
         if brings_files(scope):
             return await self.upload(project, segments, scope, receive)
         workflow_id, call = _call(segments, scope, await whole_body(scope, receive, self._limit))
-        return await self.threads.run(lambda: serve(self.app, project, workflow_id, call))
+        root = scope.get("root_path", "")
+        return await self.threads.run(lambda: serve(self.app, project, workflow_id, call, root))
 
     async def upload(self, project: str, segments: list[str], scope: Scope, receive: Receive) -> Answer:
         """A webhook call that may bring files: its head must be right before its body is read, and that goes to the disk."""
@@ -152,7 +153,8 @@ class Gateway:
             await asyncio.to_thread(self.app.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
             async with spooled(scope, receive, self.app.settings) as (body, spool):
                 call = replace(head, body=body, spool=spool)
-                return await self.threads.run(lambda: serve(self.app, project, workflow_id, call))
+                root = scope.get("root_path", "")
+                return await self.threads.run(lambda: serve(self.app, project, workflow_id, call, root))
         finally:
             self.transfers -= 1
 

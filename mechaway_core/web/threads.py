@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from mechaway_core.errors import Unavailable
+from mechaway_core.runs import Later
 
 T = TypeVar("T")
 
@@ -47,8 +48,11 @@ class Threads:
         self._looking = False
         self._last_look = (0.0, 0.0)
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """The result of a job. Raises `Unavailable` when there is no room. A caller that goes away does not stop the job."""
+    async def run(self, job: Callable[[], T | Later[T]]) -> T:
+        """The result of a job. Raises `Unavailable` when there is no room. A caller that goes away does not stop the job.
+
+        A result that counts later is not waited for in a thread.
+        """
         if self.busy >= self.room:
             raise Unavailable("too many runs are waiting; try again soon (MECHAWAY_MAX_RUNS, MECHAWAY_MAX_WAITING)")
         loop = asyncio.get_running_loop()
@@ -56,17 +60,29 @@ class Threads:
 
         def work() -> None:
             try:
-                outcome: _Outcome = (future, job(), None)
+                result = job()
+                if type(result) is Later:
+                    value, pending = result.value, result.pending
+                    pending.tell(lambda failure: self._finish((future, value, failure), loop))
+                    return
+                outcome: _Outcome = (future, result, None)
             except BaseException as error:
                 outcome = (future, None, error)
-            self._done.append(outcome)
-            if not self._told:  # one wake-up of the loop serves all that is done until it looks
-                self._told = True
-                loop.call_soon_threadsafe(self._settle)
+            self._finish(outcome, loop)
 
         self.busy += 1
         self._put(work, loop)
         return await future
+
+    def put(self, job: _Job) -> None:
+        """Have a job done that nobody waits for, and that raises nothing. From the event loop only."""
+        self._put(job, asyncio.get_running_loop())
+
+    def _finish(self, outcome: _Outcome, loop: asyncio.AbstractEventLoop) -> None:
+        self._done.append(outcome)
+        if not self._told:  # one wake-up of the loop serves all that is done until it looks
+            self._told = True
+            loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         self._told = False  # first: what is done from here on is either seen below or told anew
@@ -147,6 +163,10 @@ class OneAtATime(Threads):
     def __init__(self) -> None:
         super().__init__(1, 0)
 
-    async def run(self, job: Callable[[], T]) -> T:
+    async def run(self, job: Callable[[], T | Later[T]]) -> T:
         """The result of a job; the loop stands still meanwhile."""
-        return job()
+        result = job()
+        if isinstance(result, Later):
+            result.pending.wait()
+            return result.value
+        return result

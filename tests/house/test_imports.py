@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agenda", "watchdog"),
     ("late",),
     ("timetable",),
+    ("runs",),
     ("triggers",),
     ("multipart",),
     ("engine",),
