@@ -78,7 +78,7 @@ class NodeContext:
         engine = self._walk.engine
         if self._step.needs:  # whatever a node renders, Lua sees no secret
             rows = self._walk.secrets.clean(rows)
-        return engine.world.sandbox.evaluate(needed, rows, engine.lua_limits(None, None), deadline=self.deadline)
+        return engine.world.sandbox.evaluate(needed, rows, engine.lua_limits(None, None), wait=self._walk.patience, deadline=self.deadline)
 
     def render(self, template: Any, item: Item, number: int = 0) -> Any:
         return expressions.render(template, item, self, self.evaluate, number)
@@ -92,7 +92,7 @@ class NodeContext:
         if self._step.needs:
             script, items = self._walk.secrets.clean(script), self._walk.secrets.clean(items)
         try:
-            outcome = engine.world.sandbox.run(script, items, context, limits, deadline=self.deadline)
+            outcome = engine.world.sandbox.run(script, items, context, limits, wait=self._walk.patience, deadline=self.deadline)
         except ScriptFailed as error:
             self._log_all(error.log)
             raise

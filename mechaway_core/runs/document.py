@@ -33,6 +33,7 @@ from mechaway_core.runs.hiding import hide, hide_headers
 from mechaway_core.workflow import Plan, Rules
 
 LARGE = 64 * 1024  # bytes of a list of items that is kept as a file, in a record that is too large as a whole
+LINE = 1000  # bytes for each node beside that: a long run is no large one
 MOST_ERROR = 500  # characters of an error in the line of a run
 
 Keep = Callable[[bytes], str]
@@ -78,7 +79,7 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
         data = orjson.dumps(said)
         if len(data) > most:
             data = orjson.dumps(_smaller(said, keep))
-        if len(data) > most:
+        if len(data) > most + LINE * len(run.nodes):
             data = orjson.dumps(_small(said))
     except TypeError:  # a node from elsewhere gave what JSON cannot hold
         data = json.dumps(_small(said), ensure_ascii=False, default=str).encode("utf-8", "replace")
@@ -294,22 +295,26 @@ class Reading:
 
     def exits(self, wanted: Collection[str]) -> dict[str, dict[str, Items]]:
         """All that these nodes gave, as far as they ran, by node and exit. Raises `Left`."""
+        needed = set(wanted)
+        for node in reversed(self.said["nodes"]):  # parents stand before their children
+            if node["id"] in needed and node.get("output") == "input":
+                needed.update(parent for parent, _ in node.get("from", ()))
         found: dict[str, dict[str, Items]] = {}
-        for node in self.said["nodes"]:  # parents stand before their children
+        for node in self.said["nodes"]:
             given = node.get("output")
+            if node["id"] not in needed or given is None:
+                continue
             if given == "input":
                 found[node["id"]] = {MAIN: self._taken(node, found)}
-            elif given is not None and node["id"] in wanted:
+            else:
                 found[node["id"]] = {name: self._items(items) for name, items in given.items()}
         return {node_id: exits for node_id, exits in found.items() if node_id in wanted}
 
     def _taken(self, node: Mapping[str, Any], found: Mapping[str, dict[str, Items]]) -> Items:
         if "input" in node:
             return self._items(node["input"])
-        items: Items = []
-        for parent, name in node["from"]:
-            items = items + found[parent][name] if parent in found else items + self.exits((parent,))[parent][name]
-        return items
+        parts = [found[parent][name] for parent, name in node["from"]]
+        return parts[0] if len(parts) == 1 else [item for part in parts for item in part]
 
     def _items(self, value: Any) -> Items:
         if isinstance(value, list):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mechaway_core.errors import NotFound
+from mechaway_core.errors import NotFound, Stale
 from mechaway_core.folders import FolderStore
 from mechaway_core.handover import KEEP, Claim, Handover, Taken
 from mechaway_core.settings import Settings
@@ -90,3 +90,16 @@ def test_only_parcels_are_received(handover: Handover, store: FolderStore, key: 
     store.put("default", key or "x", b"[1]")
     with pytest.raises(NotFound):
         handover.receive("default", key)
+
+
+def test_the_claim_of_who_did_nothing_under_it_is_taken_over_by_one(handover: Handover) -> None:
+    handover.claim("default", NOON, ("wf",), "gone")
+    taken = handover.claim("default", NOON, ("wf",), "one")
+    assert isinstance(taken, Taken)
+    assert handover.holder("default", NOON, ("wf",)) == "gone"
+    mine = handover.take_over("default", NOON, ("wf",), taken, "one")
+    with pytest.raises(Stale):
+        handover.take_over("default", NOON, ("wf",), taken, "another")
+    assert handover.holder("default", NOON, ("wf",)) == "one"
+    handover.release(mine)
+    assert handover.holder("default", NOON, ("wf",)) is None
