@@ -352,7 +352,7 @@ class Files(Protocol):
 class RunLine:
     """A run as a list shows it. `began` and `ended` are seconds since 1970; without `ended` it is `queued` or `running`.
 
-    `attempt` counts how often it was begun; `parent` is the run that it repeats or speaks of.
+    `attempt` counts how often it was begun, 0 where it was left to another process; `parent` is the run that it repeats or speaks of.
     """
 
     id: str

@@ -98,7 +98,7 @@ class Run:
     """One run, while it goes and after. `began` and `ended` are seconds since 1970.
 
     `shown` are the names of the secrets by which its caller may have come in: nobody may find them in what the caller sent. `parent` is
-    the run that this one repeats or speaks of; `attempt` counts how often it was begun.
+    the run that this one repeats or speaks of; `attempt` counts how often it was begun, 0 where it is left to another process.
     """
 
     info: RunInfo

@@ -11,7 +11,8 @@
     error?     {"type", "message", "node"?, "status"?}
     hidden?    true: `redact` left something out, so what is here cannot be run again
 
-What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`.
+What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`,
+and the node that a replay gave other items.
 A list of items is written as it is, or, when it is large, kept as a file: {"file": handle, "items": count, "bytes": size}. One larger than
 files may be is left out: {"items": count, "bytes": size}. `"output": "input"` says that a node hands on what it took.
 """
@@ -95,7 +96,8 @@ def lost(record: RunRecord, message: str, now: float) -> RunRecord:
 def _said(run: Run, plan: Plan) -> dict[str, Any]:
     given = {plan.index[node.id]: node for node in run.nodes if node.id in plan.index}
     first = run.nodes[0].began if run.nodes else 0.0
-    said: dict[str, Any] = {"nodes": [_node(node, plan, given, node.began - first) for node in run.nodes]}
+    other = run.replays.at if run.replays is not None and run.replays.items is not None else None  # what it took came from nowhere else
+    said: dict[str, Any] = {"nodes": [_node(node, plan, given, node.began - first, node.id == other) for node in run.nodes]}
     if run.request is not None:
         said["request"] = _shown_request(run.request)
     if run.info.keys:
@@ -110,7 +112,7 @@ def _said(run: Run, plan: Plan) -> dict[str, Any]:
     return _redacted(said, plan.rules) if plan.rules.redact else said
 
 
-def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float) -> dict[str, Any]:
+def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float, other: bool) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": node.id,
         "node_type": node.node_type,
@@ -122,7 +124,7 @@ def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float) ->
     parents = plan.steps[plan.index[node.id]].parents
     if node.status != "skipped":
         sources = [[given[parent].id, name] for parent, name in parents if parent in given and name in given[parent].exits]
-        if sources:
+        if sources and not other:
             said["from"] = sources
         else:
             said["input"] = node.given

@@ -67,6 +67,7 @@ class Runs:
         self.records = records
         self.recorder = recorder
         self.engine = engine
+        self.begins = True  # what is accepted here; else it is left open, and a server takes it over once this process is gone
         self._settings = settings
         self._files = files
         self._registry = registry
@@ -128,10 +129,12 @@ class Runs:
             raise Unavailable("this server cannot start runs that nobody waits for")
         self._invoke.check()
         run.promised = True
+        if not self.begins:
+            run.attempt = 0
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if len(self._accepted) < HELD:
+        if self.begins and len(self._accepted) < HELD:
             self._accepted[run.info.id] = _Going(run, plan, items, carried)
         return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
 
@@ -147,7 +150,7 @@ class Runs:
         return Pending(self.recorder, Entry(run.info.project, (record,)))
 
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
-        for record in records:
+        for record in records if self.begins else ():
             if self._invoke is None:
                 log.error("run %s of workflow %s waits for a server that starts it", record.line.id, record.line.workflow_id)
             else:
@@ -252,7 +255,8 @@ class Runs:
     def _take_over(self, project: str, record: RunRecord) -> None:
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
-        again = rules.on_lost or ("again" if reading.promised else "fail")
+        waited = line.attempt == 0
+        again = "again" if waited else rules.on_lost or ("again" if reading.promised else "fail")
         what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
         if line.id in self.records.asked_to_stop(project, [line.id]):
             self._end(project, RunRecord(replace(line, status="cancelled", ended=self._clock.now()), record.data, known=True))
@@ -263,7 +267,8 @@ class Runs:
                 project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
             )
         else:
-            log.warning("%s is begun again: its process ended before it did", what)
+            if not waited:
+                log.warning("%s is begun again: its process ended before it did", what)
             status = "running" if line.status == "running" else "queued"
             said = reading.said | {"promised": True}
             record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
