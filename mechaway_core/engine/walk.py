@@ -45,8 +45,8 @@ class Walk:
     """One walk of one run."""
 
     __slots__ = (
-        "_failed_at", "_lock", "carried", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "secrets",
-        "start",
+        "_failed_at", "_lock", "carried", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run",
+        "secrets", "start",
     )  # fmt: skip
 
     def __init__(

@@ -85,11 +85,24 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
     return RunRecord(line_of(run), data, known=run.opened)
 
 
-def lost(record: RunRecord, message: str, now: float) -> RunRecord:
-    """The record of a run that began and will not end: with the items it began with, so that it can be run again."""
-    said = orjson.loads(record.data) | {"error": {"type": "lost", "message": message}}
-    line = replace(record.line, status="failed", ended=now, error=message)
-    return RunRecord(line, orjson.dumps(said), known=True)
+def current(run: Run, plan: Plan) -> RunRecord:
+    """The record of a run as far as it is known by now: to be shown, not kept."""
+    now = replace(run, nodes=run.nodes or list(run.walked.values()))
+    return RunRecord(line_of(run), json.dumps(_said(now, plan), ensure_ascii=False, default=str).encode("utf-8", "replace"))
+
+
+def cut_off(record: RunRecord, status: str, error: Mapping[str, Any], rules: Rules, now: float) -> RunRecord:
+    """The record of an open run that will not end by itself: with the items it began with, so that it can be run again."""
+    said = orjson.loads(record.data)
+    said |= {
+        "error": error,
+        "nodes": [{"id": record.line.node, "node_type": "", "status": "skipped", "attempts": 0, "at_ms": 0, "took_ms": 0}],
+    }
+    said["nodes"][0]["input"] = said.pop("start")
+    if "request" in said:
+        said["request"] = {**said["request"], "headers": hide_headers(said["request"]["headers"])}
+    line = replace(record.line, status=status, ended=now, error=str(error["message"])[:MOST_ERROR])
+    return RunRecord(line, orjson.dumps(_redacted(said, rules) if rules.redact else said), known=True)
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:
@@ -252,7 +265,8 @@ class Left(NotFound):
 class Reading:
     """A record as it is read. `open_file` gives the bytes of a file by its handle; raises `NotFound`."""
 
-    def __init__(self, record: RunRecord, open_file: Callable[[str], bytes]) -> None:
+    def __init__(self, project: str, record: RunRecord, open_file: Callable[[str], bytes]) -> None:
+        self.project = project
         self.line = record.line
         self.said: dict[str, Any] = orjson.loads(record.data)
         self._open_file = open_file

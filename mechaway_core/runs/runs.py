@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
 from mechaway_core.record import Replays, Run, iso, run_id_of
 from mechaway_core.registry import Registry
-from mechaway_core.runs.document import Reading, ended, lost, opened
+from mechaway_core.runs.document import Reading, current, cut_off, ended, opened
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Pending, Recorder
 from mechaway_core.runs.shown import shown, shown_line
@@ -32,7 +33,7 @@ from mechaway_core.workflow import Plan, Rules, compile_plan, rules_of
 
 MOST_ATTEMPTS = 3  # of a run whose process ended: what it does may be what ends it
 LONG = 1.0  # seconds after which a run is put on record while it goes on
-HELD = 1000  # accepted runs that are kept in memory until they begin; others are read again
+HELD = 64_000_000  # bytes of accepted runs that are kept in memory until they begin; others are read again
 SHOWN_TO_LISTENERS = 10  # items of each list in the record that a listener gets
 
 log = logging.getLogger("mechaway.runs")
@@ -46,6 +47,7 @@ class _Going:
     plan: Plan
     items: Items
     carried: Carried | None = None
+    size: int = 0  # bytes, while it waits
 
 
 class Runs:
@@ -79,6 +81,8 @@ class Runs:
         self._going: dict[str, _Going] = {}
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
+        self._held = 0  # bytes of the accepted ones
+        self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
 
     # -- a run that somebody waits for
@@ -116,6 +120,7 @@ class Runs:
         return self._files.write(run.info.project, run.info.id, "items.json", "application/json", [data], most).handle
 
     def _pending(self, entry: Entry, started: Sequence[RunRecord]) -> Pending:
+        self._touched.add(entry.project)
         if not started:
             return Pending(self.recorder, entry)
         return Pending(self.recorder, entry, lambda: self._hand_over(entry.project, started))
@@ -131,8 +136,9 @@ class Runs:
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if len(self._accepted) < HELD:
-            self._accepted[run.info.id] = _Going(run, plan, items, carried)
+        if self._held + len(record.data) < HELD:
+            self._held += len(record.data)
+            self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data))
         return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
 
     def is_kept(self, project: str, run_id: str) -> bool:
@@ -156,7 +162,9 @@ class Runs:
     def begin(self, project: str, run_id: str, timeout: float | None = None) -> tuple[Run, Pending | None] | None:
         """Run an open run, and what is still to be put on record. None when it is over, or was never there."""
         going = self._accepted.pop(run_id, None)
-        if going is None:
+        if going is not None:
+            self._held -= going.size  # a race costs some bytes of the count, no more
+        else:
             going = self._read(project, run_id)
             if going is None:
                 return None
@@ -255,7 +263,8 @@ class Runs:
         again = rules.on_lost or ("again" if reading.promised else "fail")
         what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
         if line.id in self.records.asked_to_stop(project, [line.id]):
-            self._end(project, RunRecord(replace(line, status="cancelled", ended=self._clock.now()), record.data, known=True))
+            error = {"type": "cancelled", "message": "the run was cancelled"}
+            self._end(project, cut_off(record, "cancelled", error, rules, self._clock.now()))
         elif line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
         elif again == "fail":
@@ -273,7 +282,7 @@ class Runs:
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
         log.error("run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message)
-        end = lost(record, message, self._clock.now())
+        end = cut_off(record, "failed", {"type": "lost", "message": message}, rules, self._clock.now())
         heard = self._raise(project, end.line, "lost", rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
         self._pending(Entry(project, (end, *heard)), heard).wait()
 
@@ -335,8 +344,12 @@ class Runs:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return going.run.as_json(self._settings.record_items)
+            return self.show(project, current(going.run, going.plan))
         return shown(self.reading(project, run_id), self._settings.record_items)
+
+    def show(self, project: str, record: RunRecord) -> dict[str, Any]:
+        """A record as people see it."""
+        return shown(self._reading(project, record), self._settings.record_items)
 
     def reading(self, project: str, run_id: str) -> Reading:
         """A record, to be read. Raises `NotFound`."""
@@ -350,7 +363,7 @@ class Runs:
             with self._files.open(project, handle) as file:
                 return file.read()
 
-        return Reading(record, open_file)
+        return Reading(project, record, open_file)
 
     # -- to stop
 
@@ -406,9 +419,14 @@ class Runs:
                 found.setdefault(one.run.info.project, {})[one.run.info.id] = one.run
         return found
 
-    def trim(self, project: str) -> int:
-        """Delete the oldest records where they take too much room."""
-        return self.records.prune(project, None)
+    def trim(self) -> int:
+        """Delete the oldest records where they take too much room; how many."""
+        touched, self._touched = self._touched, set()
+        count = 0
+        for project in touched:
+            with suppress(NotFound):
+                count += self.records.prune(project, None)
+        return count
 
     def prune(self, project: str, until: float | None = None) -> int:
         """Delete records that are older than their workflow, or the server, keeps them."""
