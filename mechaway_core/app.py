@@ -326,7 +326,7 @@ class App:
         return len(self._running)
 
     def cancel_all(self) -> int:
-        """Ask every run of this process to stop before its next node; how many there were."""
+        """Cancel every run of this process, with what it has in flight; how many there were."""
         runs = list(self._running.values())
         for run in runs:
             run.cancel()

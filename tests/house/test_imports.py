@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("settings",),
     ("clock",),
-    ("bounds",),
+    ("bounds", "cancellation"),
     ("charsets",),
     ("jsontext", "names", "redact"),
     ("errors",),
