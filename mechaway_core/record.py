@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.node import Exits, Items, Request, Response, RunInfo
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
@@ -114,16 +115,21 @@ class Run:
     output: Items = field(default_factory=list)
     response: Response | None = None
     failure: Failure | None = None
-    cancelled: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation)
     parent: str | None = None
     replays: Replays | None = None
     attempt: int = 1
     opened: bool = False  # it is on record already that it began, or is to begin
     promised: bool = False  # it was accepted: when its process ends it is begun again
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.cancellation.asked
+
     def cancel(self) -> None:
-        """Ask the run to stop before its next node."""
-        self.cancelled = True
+        """Stop the run: what it has in flight is ended, and no further node begins. From any thread; returns at once."""
+        self.cancellation.ask()
 
     def as_json(self, most: int) -> dict[str, Any]:
         """The record of the run; each list of items is cut after `most`."""

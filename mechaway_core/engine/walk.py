@@ -197,10 +197,13 @@ class Walk:
 
     def halt(self) -> None:
         """Raise when the run is out of time or was asked to stop."""
-        if self.run.cancelled:
-            raise Halt(Failure("cancelled", "the run was cancelled"))
+        if self.run.cancellation.asked:
+            raise self.cancelled()
         if self.engine.world.clock.monotonic() >= self.deadline:
             raise self.out_of_time()
+
+    def cancelled(self) -> Halt:
+        return Halt(Failure("cancelled", "the run was cancelled"))
 
     def out_of_time(self) -> Halt:
         return Halt(Failure("timeout", f"the run took longer than the {self.limit:g} s it is allowed"))

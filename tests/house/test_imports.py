@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("settings",),
     ("clock",),
-    ("bounds",),
+    ("bounds", "cancellation"),
     ("charsets",),
     ("jsontext", "names", "redact"),
     ("errors",),
