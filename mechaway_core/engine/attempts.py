@@ -140,7 +140,10 @@ class Attempts:
                 failure = self._failure(error)
                 asked = error.retry_after if isinstance(error, NodeError) else None
             except Exception:
-                log.exception("node %s of workflow %s failed unexpectedly", self.step.id, self.walk.plan.workflow_id)
+                log.exception(
+                    "node %s of workflow %s failed unexpectedly",
+                    self.step.id, self.walk.plan.workflow_id, extra=self.walk.run.about(self.step.id),
+                )  # fmt: skip
                 return Failure("internal", f'node "{self.step.id}" failed unexpectedly; the server\'s log says more', self.step.id)
             if attempt >= retry.attempts or not retry.applies_to(failure.kind, failure.status):
                 return failure

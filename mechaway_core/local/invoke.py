@@ -6,9 +6,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from mechaway_core.errors import MechawayError, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.record import Run
 
 log = logging.getLogger("mechaway.runs")
@@ -37,7 +39,7 @@ class LocalInvoke:
             if self._closed:
                 raise Unavailable("the server is shutting down; try again soon")
             self._pool = self._pool or ThreadPoolExecutor(self._threads, thread_name_prefix="mechaway-started")
-            self._pool.submit(self._go, project, workflow_id, node_id, list(items))
+            self._pool.submit(copy_context().run, self._go, project, workflow_id, node_id, list(items))
 
     def close(self) -> None:
         """See `Invoke.close`."""
@@ -47,17 +49,18 @@ class LocalInvoke:
             self._pool.shutdown()
 
     def _go(self, project: str, workflow_id: str, node_id: str, items: list[Any]) -> None:
+        place = about(project=project, workflow_id=workflow_id, node_id=node_id)
         if self._closed:
-            log.error("a run of workflow %s in project %s was not begun: the server shuts down", workflow_id, project)
+            log.error("a run of workflow %s in project %s was not begun: the server shuts down", workflow_id, project, extra=place)
             return
         assert self._run is not None
         try:
             run = self._run(project, workflow_id, node_id, items)
         except MechawayError as error:  # deleted meanwhile
-            log.error("a run of workflow %s in project %s was not begun: %s", workflow_id, project, error)
+            log.error("a run of workflow %s in project %s was not begun: %s", workflow_id, project, error, extra=place)
             return
         except Exception:
-            log.exception("a run of workflow %s in project %s ended by a mistake of ours", workflow_id, project)
+            log.exception("a run of workflow %s in project %s ended by a mistake of ours", workflow_id, project, extra=place)
             return
         if run.failure is not None:
-            log.error("run %s of workflow %s in project %s %s: %s", run.info.id, workflow_id, project, run.status, run.failure.message)
+            log.error("%s", run.told(), extra=run.about())

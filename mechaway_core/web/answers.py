@@ -5,6 +5,7 @@ All of it happens in the run's thread, so that large outputs do not hold up the 
 
 from __future__ import annotations
 
+import logging
 from typing import Any, BinaryIO
 
 from mechaway_core import jsontext
@@ -17,6 +18,8 @@ from mechaway_core.triggers import Call
 from mechaway_core.web import problems
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.transfers import file_headers
+
+log = logging.getLogger("mechaway.runs")
 
 BODILESS = (204, 205, 304)  # statuses whose answers have no body (RFC 9110)
 
@@ -41,6 +44,11 @@ def serve(app: App, project: str, workflow_id: str, call: Call) -> Answer:
     return answer
 
 
+def log_failure(run: Run) -> None:
+    """Put a run that did not succeed into the log: as a warning, for whoever started it is told as well."""
+    log.warning("%s", run.told(), extra=run.about())
+
+
 def _again(kept: Kept) -> Answer:
     """The answer to a delivery that was answered before."""
     repeated = {**kept.headers, "mechaway-repeated": "true"}
@@ -54,6 +62,7 @@ def _answer(answered: Answered, app: App) -> Answer:
     """What the caller of a webhook gets."""
     run = answered.run
     if run.failure is not None:
+        log_failure(run)
         return problems.failed_run(run)
     about = {"mechaway-run-id": run.info.id}
     if run.response is not None:

@@ -16,6 +16,7 @@ from mechaway_core.app import DEFAULT_PROJECT, App, Saved, node_types
 from mechaway_core.errors import Invalid, Malformed, MechawayError, NotFound, Problem
 from mechaway_core.storage import Entry
 from mechaway_core.web import moving, problems
+from mechaway_core.web.answers import log_failure
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.threads import Threads
 from mechaway_core.web.transfers import UNTIL
@@ -246,7 +247,14 @@ def _routes(app: App, threads: Threads) -> APIRouter:
             raise Invalid("node must be the id of a trigger")
         most = app.settings.record_items
         timeout = app.left(request.scope.get(UNTIL))
-        record = await threads.run(lambda: app.start(project, workflow_id, node, wish.get("items"), timeout).as_json(most))
+
+        def start() -> dict[str, Any]:
+            run = app.start(project, workflow_id, node, wish.get("items"), timeout)
+            if run.failure is not None:
+                log_failure(run)
+            return run.as_json(most)
+
+        record = await threads.run(start)
         return _json(record, headers={"mechaway-run-id": record["run_id"]})
 
     @router.post("/validate", tags=["workflows"], openapi_extra=_DOCUMENT)

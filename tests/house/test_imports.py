@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clock",),
     ("bounds",),
     ("charsets",),
+    ("logs",),
     ("jsontext", "names", "redact"),
     ("errors",),
     ("",),  # the package itself: its version
