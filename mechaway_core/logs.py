@@ -53,6 +53,14 @@ def about(**fields: Unpack[Fields]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The fields of a record, in their order; its request's is known even where nobody gave it."""
+    given = record.__dict__
+    serving = request_id.get()
+    known = given if serving is None else {"request_id": serving.decode("latin-1")} | given
+    return {name: known[name] for name in FIELDS if known.get(name) is not None}
+
+
 class JsonFormatter(logging.Formatter):
     """A line is one JSON object; its keys are those of Powertools for AWS Lambda, `logger` and the fields. `more` gives further ones."""
 
@@ -62,7 +70,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        said = {"service": SERVICE, "logger": record.name, "message": _sentence(record), **_fields(record), **self._more()}
+        said = {"service": SERVICE, "logger": record.name, "message": _sentence(record), **fields_of(record), **self._more()}
         said |= self._traces(record)
         line = {"timestamp": _moment(record.created), "level": record.levelname} | {name: _clean(value) for name, value in said.items()}
         return _escaped(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
@@ -83,13 +91,13 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, and the lines of its traceback."""
         sentence = str(_clean(_sentence(record)))
-        fields = "".join(f" {name}={_bare(value)}" for name, value in _fields(record).items() if not _names(sentence, value))
-        lines = [_escaped(f"{self.formatTime(record)} {record.levelname} {record.name}: {sentence}{fields}")]
+        fields = "".join(f" {name}={_bare(value)}" for name, value in fields_of(record).items() if not _names(sentence, value))
+        lines = [f"{self.formatTime(record)} {record.levelname} {record.name}: {sentence}{fields}"]
         if record.exc_info:
-            lines.append(remembered.message(self.formatException(record.exc_info)))
+            lines += remembered.message(self.formatException(record.exc_info)).split("\n")
         if record.stack_info:
-            lines.append(remembered.message(record.stack_info))
-        return "\n".join(lines)
+            lines += remembered.message(record.stack_info).split("\n")
+        return "\n".join(_escaped(line) for line in lines)
 
 
 def _sentence(record: logging.LogRecord) -> str:
@@ -97,14 +105,6 @@ def _sentence(record: logging.LogRecord) -> str:
         return record.getMessage()
     except Exception:  # a library's values do not fit its text: Python would print both, secrets and all
         return f"{record.msg} {record.args!r}"
-
-
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields of a record, in their order; its request's is known even where nobody gave it."""
-    given = record.__dict__
-    serving = request_id.get()
-    known = given if serving is None else {"request_id": serving.decode("latin-1")} | given
-    return {name: known[name] for name in FIELDS if known.get(name) is not None}
 
 
 def _clean(value: Any) -> str | int:

@@ -359,10 +359,10 @@ def _told(run: Run, due: float | None) -> dict[str, Any]:
 
 
 def _about(event: Any) -> dict[str, Any]:
-    """The fields of a line of the log about an event, as far as it says them."""
-    if not isinstance(event, Mapping):
+    """The fields of a line of the log about an event, as far as it says them; of one that means nothing here, nothing is told."""
+    if not isinstance(event, Mapping) or event.get("kind") not in tuple(_KINDS):
         return {}
-    said = {name: value for name, value in event.items() if isinstance(value, str)}
+    said = {name: shorten(value) for name, value in event.items() if isinstance(value, str)}
     return about(
         project=said.get("project"),
         workflow_id=said.get("workflow"),

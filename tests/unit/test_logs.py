@@ -165,8 +165,10 @@ def test_a_line_of_text_is_one_line_apart_from_its_traceback() -> None:
     assert "\n" not in plain
     assert "\x1b" not in plain
     plain.encode()
-    traced = TextFormatter().format(record("%s", NASTY, error=raised(ValueError("plain"))))
+    traced = TextFormatter().format(record("%s", NASTY, error=raised(ValueError(NASTY))))
     assert traced.split("\n")[1] == "Traceback (most recent call last):"
+    assert "\x1b" not in traced
+    traced.encode()
 
 
 # -- the id of the request
@@ -188,6 +190,18 @@ def test_threads_that_work_for_a_request_know_its_id(app: App, add_node_type: An
     assert len({line["run_id"] for line in broken}) == 2
     assert {(line["workflow_id"], line["project"], line["version"]) for line in broken} == {("wide", "default", 1)}
     step.gateway.close()
+
+
+def test_a_run_that_nobody_waits_for_knows_the_request_that_asked_for_it(app: App, written: io.StringIO) -> None:
+    nodes = [{"id": "hook", "node_type": "Webhook", "params": {"path": "/"}}]
+    nodes += [{"id": "work", "node_type": "FunLogic", "params": {"script": "error('no')"}}]
+    app.put("default", {"id": "w", "nodes": nodes, "edges": [{"from": "hook", "to": "work"}]})
+    token = logs.request_id.set(b"asked")
+    app.start_elsewhere("default", "w")
+    logs.request_id.reset(token)
+    app.close()  # which waits for it
+    [line] = [line for line in lines(written) if line["message"].startswith("run ")]
+    assert (line["level"], line["request_id"], line["node_id"]) == ("ERROR", "asked", "work")
 
 
 def test_outside_of_requests_there_is_none(written: io.StringIO) -> None:
