@@ -253,6 +253,8 @@ class App:
     ) -> dict[str, Any] | Later[dict[str, Any]]:
         """The same, and its record as the API shows it; that counts once it is on record, where it is to be."""
         run, plan, pending = self._start(project, workflow_id, node_id, items, timeout)
+        if run.failure is not None:
+            log.warning("%s", run.told(), extra=run.about())
         record = self.runs.show(project, current(run, plan))
         return record if pending is None else Later(record, pending)
 

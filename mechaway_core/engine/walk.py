@@ -157,7 +157,9 @@ class Walk:
             record.status = "failed"
             return self.fail(index, failed.failure)
         except Exception:  # a mistake of ours, in whatever thread; the run must not end as if all were well
-            log.exception("node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id)
+            log.exception(
+                "node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id, extra=self.run.about(step.id)
+            )
             record.status = "failed"
             record.failure = Failure("internal", f'node "{step.id}" failed unexpectedly; the server\'s log says more', step.id)
             return self.fail(index, record.failure)

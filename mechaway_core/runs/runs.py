@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import orjson
 
 from mechaway_core.engine import Carried, Engine
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
@@ -48,6 +50,7 @@ class _Going:
     items: Items
     carried: Carried | None = None
     size: int = 0  # bytes, while it waits
+    context: Context | None = None  # of the request that it came with, for the log
 
 
 class Runs:
@@ -138,7 +141,7 @@ class Runs:
         run.opened = True
         if self._held + len(record.data) < HELD:
             self._held += len(record.data)
-            self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data))
+            self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data), copy_context())
         return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
 
     def is_kept(self, project: str, run_id: str) -> bool:
@@ -155,7 +158,8 @@ class Runs:
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
         for record in records:
             if self._invoke is None:
-                log.error("run %s of workflow %s waits for a server that starts it", record.line.id, record.line.workflow_id)
+                line = record.line
+                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
             else:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
@@ -173,6 +177,8 @@ class Runs:
         run = going.run
         if going.plan.rules.on_lost == "fail" and run.attempt == 1:
             self.begun(run, going.items).wait()
+        if going.context is not None:
+            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
@@ -180,7 +186,7 @@ class Runs:
         try:
             found = self.begin(project, run_id)
         except MechawayError as error:  # a disk that is away, a project that was deleted
-            log.error("run %s in project %s could not begin: %s", run_id, project, error)
+            log.error("run %s in project %s could not begin: %s", run_id, project, error, extra=about(project=project, run_id=run_id))
             return
         if found is not None:
             run, pending = found
@@ -261,7 +267,6 @@ class Runs:
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
-        what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
         if line.id in self.records.asked_to_stop(project, [line.id]):
             error = {"type": "cancelled", "message": "the run was cancelled"}
             self._end(project, cut_off(record, "cancelled", error, rules, self._clock.now()))
@@ -272,7 +277,10 @@ class Runs:
                 project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
             )
         else:
-            log.warning("%s is begun again: its process ended before it did", what)
+            log.warning(
+                "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                line.id, line.workflow_id, project, extra=_about(project, line),
+            )  # fmt: skip
             status = "running" if line.status == "running" else "queued"
             said = reading.said | {"promised": True}
             record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
@@ -281,7 +289,9 @@ class Runs:
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
-        log.error("run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message)
+        log.error(
+            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
+        )
         end = cut_off(record, "failed", {"type": "lost", "message": message}, rules, self._clock.now())
         heard = self._raise(project, end.line, "lost", rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
         self._pending(Entry(project, (end, *heard)), heard).wait()
@@ -323,7 +333,10 @@ class Runs:
         try:
             listening = self._listeners.find(project, line.workflow_id, event, rules.on_failure)
         except MechawayError as error:
-            log.error("nobody could be told that workflow %s in project %s %s: %s", line.workflow_id, project, event, error)
+            log.error(
+                "nobody could be told that workflow %s in project %s %s: %s",
+                line.workflow_id, project, event, error, extra=_about(project, line),
+            )  # fmt: skip
             return []
         records = []
         for plan, step in listening:
@@ -437,6 +450,13 @@ class Runs:
             return days if rules.keep is None else rules.keep
 
         return self.records.prune(project, keep, until)
+
+
+def _about(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
 
 
 def _let_go(failure: BaseException | None) -> None:

@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clock",),
     ("bounds", "cancellation"),
     ("charsets",),
+    ("logs",),
     ("jsontext", "names", "redact"),
     ("errors",),
     ("",),  # the package itself: its version
