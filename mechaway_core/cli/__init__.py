@@ -55,7 +55,7 @@ def _dev(arguments: argparse.Namespace) -> int:
     from mechaway_core.local.keyring import given_keys
     from mechaway_core.local.logs import set_up
 
-    set_up()
+    set_up(settings.log)
     given_keys(settings)  # a key that cannot be used is told now, not by the first run that needs it
     sock = server.bind(settings)
     host, port = sock.getsockname()[:2]
@@ -136,8 +136,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from mechaway_core.workflow import compile_plan
     from mechaway_core.workflow.check import check
 
-    set_up()
     settings = Settings.load(data_dir=arguments.data_dir)
+    set_up(settings.log)
     app = build(settings)
     try:
         checked = check(read_workflow(arguments.file), app.sandbox, settings)

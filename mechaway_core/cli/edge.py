@@ -23,8 +23,8 @@ def opened(arguments: argparse.Namespace) -> Iterator[App]:
     """
     from mechaway_core.local.logs import set_up
 
-    set_up()
     settings = Settings.load(data_dir=arguments.data_dir)
+    set_up(settings.log)
     with in_aws() if _means_aws(settings, arguments) else contextlib.closing(_here(settings)) as app:
         yield app
 

@@ -86,18 +86,30 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
     return RunRecord(line_of(run), data, known=run.opened)
 
 
-def lost(record: RunRecord, message: str, now: float) -> RunRecord:
-    """The record of a run that began and will not end: with the items it began with, so that it can be run again."""
-    said = orjson.loads(record.data) | {"error": {"type": "lost", "message": message}}
-    line = replace(record.line, status="failed", ended=now, error=message)
-    return RunRecord(line, orjson.dumps(said), known=True)
+def current(run: Run, plan: Plan) -> RunRecord:
+    """The record of a run as far as it is known by now: to be shown, not kept."""
+    now = replace(run, nodes=run.nodes or list(run.walked.values()))
+    return RunRecord(line_of(run), json.dumps(_said(now, plan), ensure_ascii=False, default=str).encode("utf-8", "replace"))
+
+
+def cut_off(record: RunRecord, status: str, error: Mapping[str, Any], rules: Rules, now: float) -> RunRecord:
+    """The record of an open run that will not end by itself: with the items it began with, so that it can be run again."""
+    said = orjson.loads(record.data)
+    said |= {
+        "error": error,
+        "nodes": [{"id": record.line.node, "node_type": "", "status": "skipped", "attempts": 0, "at_ms": 0, "took_ms": 0}],
+    }
+    said["nodes"][0]["input"] = said.pop("start")
+    if "request" in said:
+        said["request"] = {**said["request"], "headers": hide_headers(said["request"]["headers"])}
+    line = replace(record.line, status=status, ended=now, error=str(error["message"])[:MOST_ERROR])
+    return RunRecord(line, orjson.dumps(_redacted(said, rules) if rules.redact else said), known=True)
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:
     given = {plan.index[node.id]: node for node in run.nodes if node.id in plan.index}
     first = run.nodes[0].began if run.nodes else 0.0
-    other = run.replays.at if run.replays is not None and run.replays.items is not None else None  # what it took came from nowhere else
-    said: dict[str, Any] = {"nodes": [_node(node, plan, given, node.began - first, node.id == other) for node in run.nodes]}
+    said: dict[str, Any] = {"nodes": [_node(node, run, plan, given, node.began - first) for node in run.nodes]}
     if run.request is not None:
         said["request"] = _shown_request(run.request)
     if run.info.keys:
@@ -112,7 +124,7 @@ def _said(run: Run, plan: Plan) -> dict[str, Any]:
     return _redacted(said, plan.rules) if plan.rules.redact else said
 
 
-def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float, other: bool) -> dict[str, Any]:
+def _node(node: NodeRun, run: Run, plan: Plan, given: Mapping[int, NodeRun], at: float) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": node.id,
         "node_type": node.node_type,
@@ -124,7 +136,7 @@ def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float, ot
     parents = plan.steps[plan.index[node.id]].parents
     if node.status != "skipped":
         sources = [[given[parent].id, name] for parent, name in parents if parent in given and name in given[parent].exits]
-        if sources and not other:
+        if sources and not _brought(run, node.id):
             said["from"] = sources
         else:
             said["input"] = node.given
@@ -139,6 +151,11 @@ def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float, ot
     if node.replayed:
         said["replayed"] = True
     return said
+
+
+def _brought(run: Run, node_id: str) -> bool:
+    """Whether a node took items that somebody gave for it, and not what its parents gave."""
+    return run.replays is not None and run.replays.at == node_id and run.replays.items is not None
 
 
 def _output(run: Run) -> list[str] | None:
@@ -254,7 +271,8 @@ class Left(NotFound):
 class Reading:
     """A record as it is read. `open_file` gives the bytes of a file by its handle; raises `NotFound`."""
 
-    def __init__(self, record: RunRecord, open_file: Callable[[str], bytes]) -> None:
+    def __init__(self, project: str, record: RunRecord, open_file: Callable[[str], bytes]) -> None:
+        self.project = project
         self.line = record.line
         self.said: dict[str, Any] = orjson.loads(record.data)
         self._open_file = open_file

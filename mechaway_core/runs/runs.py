@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +19,13 @@ import orjson
 
 from mechaway_core.engine import Carried, Engine
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
 from mechaway_core.record import Replays, Run, iso, run_id_of
 from mechaway_core.registry import Registry
-from mechaway_core.runs.document import Reading, ended, lost, opened
+from mechaway_core.runs.document import Reading, current, cut_off, ended, opened
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Pending, Recorder
 from mechaway_core.runs.shown import shown, shown_line
@@ -32,7 +35,7 @@ from mechaway_core.workflow import Plan, Rules, compile_plan, rules_of
 
 MOST_ATTEMPTS = 3  # of a run whose process ended: what it does may be what ends it
 LONG = 1.0  # seconds after which a run is put on record while it goes on
-HELD = 1000  # accepted runs that are kept in memory until they begin; others are read again
+HELD = 64_000_000  # bytes of accepted runs that are kept in memory until they begin; others are read again
 SHOWN_TO_LISTENERS = 10  # items of each list in the record that a listener gets
 
 log = logging.getLogger("mechaway.runs")
@@ -46,6 +49,8 @@ class _Going:
     plan: Plan
     items: Items
     carried: Carried | None = None
+    size: int = 0  # bytes, while it waits
+    context: Context | None = None  # of the request that it came with, for the log
 
 
 class Runs:
@@ -80,6 +85,8 @@ class Runs:
         self._going: dict[str, _Going] = {}
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
+        self._held = 0  # bytes of the accepted ones
+        self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
 
     # -- a run that somebody waits for
@@ -117,6 +124,7 @@ class Runs:
         return self._files.write(run.info.project, run.info.id, "items.json", "application/json", [data], most).handle
 
     def _pending(self, entry: Entry, started: Sequence[RunRecord]) -> Pending:
+        self._touched.add(entry.project)
         if not started:
             return Pending(self.recorder, entry)
         return Pending(self.recorder, entry, lambda: self._hand_over(entry.project, started))
@@ -129,13 +137,12 @@ class Runs:
             raise Unavailable("this server cannot start runs that nobody waits for")
         self._invoke.check()
         run.promised = True
-        if not self.begins:
-            run.attempt = 0
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if self.begins and len(self._accepted) < HELD:
-            self._accepted[run.info.id] = _Going(run, plan, items, carried)
+        if self.begins and self._held + len(record.data) < HELD:
+            self._held += len(record.data)
+            self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data), copy_context())
         return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
 
     def is_kept(self, project: str, run_id: str) -> bool:
@@ -152,22 +159,27 @@ class Runs:
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
         for record in records if self.begins else ():
             if self._invoke is None:
-                log.error("run %s of workflow %s waits for a server that starts it", record.line.id, record.line.workflow_id)
+                line = record.line
+                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
             else:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
     def begin(self, project: str, run_id: str, timeout: float | None = None) -> tuple[Run, Pending | None] | None:
         """Run an open run, and what is still to be put on record. None when it is over, or was never there."""
         going = self._accepted.pop(run_id, None)
-        if going is None:
+        if going is not None:
+            self._held -= going.size  # a race costs some bytes of the count, no more
+        else:
             going = self._read(project, run_id)
             if going is None:
                 return None
             if self.records.asked_to_stop(project, [run_id]):
                 going.run.cancel()
         run = going.run
-        if going.plan.rules.on_lost == "fail" and run.attempt == 1:
+        if going.plan.rules.on_lost == "fail":
             self.begun(run, going.items).wait()
+        if going.context is not None:
+            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
@@ -175,7 +187,7 @@ class Runs:
         try:
             found = self.begin(project, run_id)
         except MechawayError as error:  # a disk that is away, a project that was deleted
-            log.error("run %s in project %s could not begin: %s", run_id, project, error)
+            log.error("run %s in project %s could not begin: %s", run_id, project, error, extra=about(project=project, run_id=run_id))
             return
         if found is not None:
             run, pending = found
@@ -255,20 +267,21 @@ class Runs:
     def _take_over(self, project: str, record: RunRecord) -> None:
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
-        waited = line.attempt == 0
-        again = "again" if waited else rules.on_lost or ("again" if reading.promised else "fail")
-        what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
+        again = rules.on_lost or ("again" if reading.promised else "fail")
         if line.id in self.records.asked_to_stop(project, [line.id]):
-            self._end(project, RunRecord(replace(line, status="cancelled", ended=self._clock.now()), record.data, known=True))
+            error = {"type": "cancelled", "message": "the run was cancelled"}
+            self._end(project, cut_off(record, "cancelled", error, rules, self._clock.now()))
         elif line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
-        elif again == "fail":
+        elif again == "fail" and not (reading.promised and line.status == "queued"):
             self._lose(
                 project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
             )
         else:
-            if not waited:
-                log.warning("%s is begun again: its process ended before it did", what)
+            log.warning(
+                "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                line.id, line.workflow_id, project, extra=_about(project, line),
+            )  # fmt: skip
             status = "running" if line.status == "running" else "queued"
             said = reading.said | {"promised": True}
             record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
@@ -277,8 +290,10 @@ class Runs:
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
-        log.error("run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message)
-        end = lost(record, message, self._clock.now())
+        log.error(
+            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
+        )
+        end = cut_off(record, "failed", {"type": "lost", "message": message}, rules, self._clock.now())
         heard = self._raise(project, end.line, "lost", rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
         self._pending(Entry(project, (end, *heard)), heard).wait()
 
@@ -319,7 +334,10 @@ class Runs:
         try:
             listening = self._listeners.find(project, line.workflow_id, event, rules.on_failure)
         except MechawayError as error:
-            log.error("nobody could be told that workflow %s in project %s %s: %s", line.workflow_id, project, event, error)
+            log.error(
+                "nobody could be told that workflow %s in project %s %s: %s",
+                line.workflow_id, project, event, error, extra=_about(project, line),
+            )  # fmt: skip
             return []
         records = []
         for plan, step in listening:
@@ -340,8 +358,12 @@ class Runs:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return going.run.as_json(self._settings.record_items)
+            return self.show(project, current(going.run, going.plan))
         return shown(self.reading(project, run_id), self._settings.record_items)
+
+    def show(self, project: str, record: RunRecord) -> dict[str, Any]:
+        """A record as people see it."""
+        return shown(self._reading(project, record), self._settings.record_items)
 
     def reading(self, project: str, run_id: str) -> Reading:
         """A record, to be read. Raises `NotFound`."""
@@ -355,7 +377,7 @@ class Runs:
             with self._files.open(project, handle) as file:
                 return file.read()
 
-        return Reading(record, open_file)
+        return Reading(project, record, open_file)
 
     # -- to stop
 
@@ -411,9 +433,14 @@ class Runs:
                 found.setdefault(one.run.info.project, {})[one.run.info.id] = one.run
         return found
 
-    def trim(self, project: str) -> int:
-        """Delete the oldest records where they take too much room."""
-        return self.records.prune(project, None)
+    def trim(self) -> int:
+        """Delete the oldest records where they take too much room; how many."""
+        touched, self._touched = self._touched, set()
+        count = 0
+        for project in touched:
+            with suppress(NotFound):
+                count += self.records.prune(project, None)
+        return count
 
     def prune(self, project: str, until: float | None = None) -> int:
         """Delete records that are older than their workflow, or the server, keeps them."""
@@ -424,6 +451,13 @@ class Runs:
             return days if rules.keep is None else rules.keep
 
         return self.records.prune(project, keep, until)
+
+
+def _about(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
 
 
 def _let_go(failure: BaseException | None) -> None:

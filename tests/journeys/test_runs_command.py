@@ -255,7 +255,6 @@ def test_a_replay_begins_in_the_server_whatever_the_workflow_says_about_lost_run
     record = until(ended(server, new_run(said)), "the end of the replay")
     assert (record["status"], record["trigger"], record["parent"]) == ("failed", "replay", bad)
     assert record["error"]["type"] == "script"
-    assert "attempt" not in record
     given = runs(server.data, "replay", bad, "--from", "work", "--items", "-", given=b'{"n": 2}')
     record = until(ended(server, new_run(given)), "the end of the replay with other items")
     assert (record["status"], record["nodes"][1]["input"]) == ("succeeded", [{"n": 2}])
