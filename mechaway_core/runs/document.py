@@ -35,6 +35,7 @@ from mechaway_core.workflow import Plan, Rules
 LARGE = 64 * 1024  # bytes of a list of items that is kept as a file, in a record that is too large as a whole
 MOST_ERROR = 500  # characters of an error in the line of a run
 
+Parents = tuple[tuple[int, str], ...]  # of a step: (index of the step above, exit)
 Keep = Callable[[bytes], str]
 """Keeps items as a file of the run and answers its handle. Raises `MechawayError` when it cannot."""
 
@@ -87,8 +88,7 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
 
 def current(run: Run, plan: Plan) -> RunRecord:
     """The record of a run as far as it is known by now: to be shown, not kept."""
-    now = replace(run, nodes=run.nodes or list(run.walked.values()))
-    return RunRecord(line_of(run), json.dumps(_said(now, plan), ensure_ascii=False, default=str).encode("utf-8", "replace"))
+    return RunRecord(line_of(run), json.dumps(_said(run, plan), ensure_ascii=False, default=str).encode("utf-8", "replace"))
 
 
 def cut_off(record: RunRecord, status: str, error: Mapping[str, Any], rules: Rules, now: float) -> RunRecord:
@@ -106,9 +106,11 @@ def cut_off(record: RunRecord, status: str, error: Mapping[str, Any], rules: Rul
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:
-    given = {plan.index[node.id]: node for node in run.nodes if node.id in plan.index}
-    first = run.nodes[0].began if run.nodes else 0.0
-    said: dict[str, Any] = {"nodes": [_node(node, plan, given, node.began - first) for node in run.nodes]}
+    walked = dict(run.walked)  # in one step: it may grow
+    places = sorted(walked)
+    first = walked[places[0]].began if places else 0.0
+    over = plan.index.get(run.replays.at) if run.replays is not None and run.replays.items is not None else None
+    said: dict[str, Any] = {"nodes": [_node(walked[at], plan.steps[at].parents if at != over else (), walked, first) for at in places]}
     if run.request is not None:
         said["request"] = _shown_request(run.request)
     if run.info.keys:
@@ -123,18 +125,17 @@ def _said(run: Run, plan: Plan) -> dict[str, Any]:
     return _redacted(said, plan.rules) if plan.rules.redact else said
 
 
-def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float) -> dict[str, Any]:
+def _node(node: NodeRun, parents: Parents, walked: Mapping[int, NodeRun], first: float) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": node.id,
         "node_type": node.node_type,
         "status": node.status,
         "attempts": node.attempts,
-        "at_ms": round(at * 1000, 3),
-        "took_ms": round(node.took * 1000, 3),
+        "at_ms": int((node.began - first) * 1_000_000) / 1000,
+        "took_ms": int(node.took * 1_000_000) / 1000,
     }
-    parents = plan.steps[plan.index[node.id]].parents
     if node.status != "skipped":
-        sources = [[given[parent].id, name] for parent, name in parents if parent in given and name in given[parent].exits]
+        sources = [[above.id, name] for parent, name in parents if (above := walked.get(parent)) is not None and name in above.exits]
         if sources:
             said["from"] = sources
         else:
