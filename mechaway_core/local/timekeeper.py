@@ -71,6 +71,21 @@ class _Entry:
         return about_schedule(self.project, self.schedule, due)
 
 
+def somebody_leads(folder: Path) -> bool:
+    """Whether a process keeps time for a data folder: so whether a server runs there."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who is about to lead waits for this moment
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 class Timekeeper:
     """Keeps time for an app, if this process leads. `start` and `stop` once each."""
 

@@ -11,7 +11,8 @@
     error?     {"type", "message", "node"?, "status"?}
     hidden?    true: `redact` left something out, so what is here cannot be run again
 
-What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`.
+What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`,
+and the node that a replay gave other items.
 A list of items is written as it is, or, when the record as a whole is too large, kept as a file: {"file": handle, "items": count,
 "bytes": size}; the largest go first. One larger than files may be, or that JSON cannot hold, is left out: {"items": count, "bytes": size}.
 A response whose body is too large has its `bytes` instead. `"output": "input"` says that a node hands on what it took.

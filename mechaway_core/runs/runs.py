@@ -72,6 +72,7 @@ class Runs:
         self.records = records
         self.recorder = recorder
         self.engine = engine
+        self.begins = True  # what is accepted here; else it is left open, and a server takes it over once this process is gone
         self._settings = settings
         self._files = files
         self._registry = registry
@@ -145,7 +146,7 @@ class Runs:
         context = copy_context()
 
         def begin() -> None:
-            if self._held + len(record.data) < HELD:
+            if self.begins and self._held + len(record.data) < HELD:
                 self._held += len(record.data)
                 self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
             self._hand_over(project, [record])
@@ -164,7 +165,7 @@ class Runs:
         return Pending(self.recorder, Entry(run.info.project, (record,)))
 
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
-        for record in records:
+        for record in records if self.begins else ():
             if self._invoke is None:
                 line = record.line
                 log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
