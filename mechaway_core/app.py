@@ -28,7 +28,7 @@ from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
 from mechaway_core.runs import Later, Listeners, Pending, Recorder, Runs
-from mechaway_core.runs.document import current
+from mechaway_core.runs.document import as_far
 from mechaway_core.runs.replay import Replayed, Wish, replay, replay_all
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
@@ -255,7 +255,7 @@ class App:
         run, plan, pending = self._start(project, workflow_id, node_id, items, timeout)
         if run.failure is not None:
             log.warning("%s", run.told(), extra=run.about())
-        record = self.runs.show(project, current(run, plan))
+        record = self.runs.show(project, as_far(run, plan))
         return record if pending is None else Later(record, pending)
 
     def _start(

@@ -151,12 +151,15 @@ class Deliveries:
             keys = delivery.run_id
             if isinstance(found, Stored):
                 held = orjson.loads(found.data)
-                if held["state"] == "running" and is_kept(held.get("run", "")):
+                running = held["state"] == "running"
+                if running or held["until"] > now:
+                    _check_print(held, delivery)
+                if running and is_kept(held.get("run", "")):
                     raise KeptBefore(held["run"])
                 if held["until"] > now:
                     raise _met(held, delivery)
                 expect = found.version
-                if held["state"] == "running":
+                if running:
                     keys = held.get("keys", keys)
             said: dict[str, Any] = {"run": delivery.run_id, "keys": keys}
             if delivery.print is not None:
@@ -182,7 +185,7 @@ class Deliveries:
         now = self._clock.now()
         for key in keys:
             found = self._store.get(project, key)
-            if isinstance(found, Stored) and orjson.loads(found.data)["until"] <= now:
+            if isinstance(found, Stored) and _is_past(orjson.loads(found.data), now):
                 try:
                     self._store.delete(project, key, found.version)
                 except Stale:
@@ -192,10 +195,20 @@ class Deliveries:
                 self._swept[project] = keys[-1]
 
 
+def _is_past(held: Mapping[str, Any], now: float) -> bool:
+    """Whether nobody will ask for it any more. One that was cut off is kept for who comes again: it knows the keys of its run."""
+    kept = float(held["until"]) + (WINDOW if held["state"] == "running" else 0.0)
+    return kept <= now
+
+
+def _check_print(held: Mapping[str, Any], delivery: Delivery) -> None:
+    """Raise `Invalid` when the key came with something else."""
+    if "print" in held and delivery.print is not None and held["print"] != delivery.print:
+        raise Invalid("this Idempotency-Key came with another request before; every request needs a key of its own")
+
+
 def _met(held: Mapping[str, Any], delivery: Delivery) -> Exception:
     """What there is to say to a delivery that was claimed before."""
-    if "print" in held and delivery.print is not None and held["print"] != delivery.print:
-        return Invalid("this Idempotency-Key came with another request before; every request needs a key of its own")
     if held["state"] == "running":
         return Busy("this delivery is being answered; try again soon")
     if delivery.answer == "refuse":

@@ -25,7 +25,7 @@ from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
 from mechaway_core.record import Replays, Run, iso, run_id_of
 from mechaway_core.registry import Registry
-from mechaway_core.runs.document import Reading, current, cut_off, ended, opened
+from mechaway_core.runs.document import Reading, as_far, cancelled, ended, lost, opened, without_hidden
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Pending, Recorder
 from mechaway_core.runs.shown import shown, shown_line
@@ -106,7 +106,9 @@ class Runs:
             self._files.release(run.info.project, run.info.id)
 
     def _over(self, plan: Plan, run: Run) -> Pending | None:
-        if run.promised and run.cancelled and self._leaving:  # not the run was to stop, but the server: another one begins it again
+        if (
+            run.promised and run.status == "cancelled" and self._leaving
+        ):  # not the run was to stop, but the server: another one begins it again
             return None
         policy = plan.rules.record or self._settings.record
         kept = policy == "all" or (policy == "errors" and run.failure is not None)
@@ -140,10 +142,16 @@ class Runs:
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if self.begins and self._held + len(record.data) < HELD:
-            self._held += len(record.data)
-            self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data), copy_context())
-        return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
+        project, run_id = run.info.project, run.info.id
+        context = copy_context()
+
+        def begin() -> None:
+            if self.begins and self._held + len(record.data) < HELD:
+                self._held += len(record.data)
+                self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
+            self._hand_over(project, [record])
+
+        return Pending(self.recorder, Entry(project, (record,)), begin, lambda: self._files.delete(project, run_id))
 
     def is_kept(self, project: str, run_id: str) -> bool:
         """Whether a run is on record."""
@@ -269,8 +277,7 @@ class Runs:
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
         if line.id in self.records.asked_to_stop(project, [line.id]):
-            error = {"type": "cancelled", "message": "the run was cancelled"}
-            self._end(project, cut_off(record, "cancelled", error, rules, self._clock.now()))
+            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
         elif line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
         elif again == "fail" and not (reading.promised and line.status == "queued"):
@@ -285,7 +292,7 @@ class Runs:
             status = "running" if line.status == "running" else "queued"
             said = reading.said | {"promised": True}
             record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
-            self._end(project, record)
+            self.recorder.write(Entry(project, (record,)))
             self._hand_over(project, [record])
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
@@ -293,12 +300,11 @@ class Runs:
         log.error(
             "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
         )
-        end = cut_off(record, "failed", {"type": "lost", "message": message}, rules, self._clock.now())
-        heard = self._raise(project, end.line, "lost", rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
-        self._pending(Entry(project, (end, *heard)), heard).wait()
+        self._end(project, lost(record, rules, message, self._clock.now()), "lost", rules)
 
-    def _end(self, project: str, record: RunRecord) -> None:
-        self.recorder.write(Entry(project, (record,)))
+    def _end(self, project: str, end: RunRecord, event: str, rules: Rules) -> None:
+        heard = self._raise(project, end.line, event, rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
+        self._pending(Entry(project, (end, *heard)), heard).wait()
 
     def _rules(self, project: str, workflow_id: str) -> Rules:
         try:
@@ -341,7 +347,10 @@ class Runs:
             return []
         records = []
         for plan, step in listening:
-            run = self.engine.prepare(plan, step, project, "error", run_id_of(line.began, line.id, plan.workflow_id, step.id))
+            run_id = run_id_of(line.began, line.id, plan.workflow_id, step.id)
+            if self.records.get(project, run_id) is not None:  # it was told of this before
+                continue
+            run = self.engine.prepare(plan, step, project, "error", run_id)
             run.parent = None if event == "missed" else line.id
             run.promised = True
             records.append(opened(run, [{"event": event, **about()}]))
@@ -358,8 +367,11 @@ class Runs:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return self.show(project, current(going.run, going.plan))
-        return shown(self.reading(project, run_id), self._settings.record_items)
+            return self.show(project, as_far(going.run, going.plan))
+        record = self._record(project, run_id)
+        if record.line.ended is None:
+            record = without_hidden(record, self._rules(project, record.line.workflow_id))
+        return self.show(project, record)
 
     def show(self, project: str, record: RunRecord) -> dict[str, Any]:
         """A record as people see it."""
@@ -367,10 +379,13 @@ class Runs:
 
     def reading(self, project: str, run_id: str) -> Reading:
         """A record, to be read. Raises `NotFound`."""
+        return self._reading(project, self._record(project, run_id))
+
+    def _record(self, project: str, run_id: str) -> RunRecord:
         record = self.records.get(project, run_id)
         if record is None:
             raise NotFound(f'there is no run "{shorten(run_id)}" on record')
-        return self._reading(project, record)
+        return record
 
     def _reading(self, project: str, record: RunRecord) -> Reading:
         def open_file(handle: str) -> bytes:
@@ -386,6 +401,8 @@ class Runs:
         here = self._going.get(run_id) or self._accepted.get(run_id)
         if here is not None and here.run.info.project == project:
             here.run.cancel()
+            if here.run.promised:  # whoever takes it over, should this process end first, is to know
+                self.records.ask_to_stop(project, run_id)
             return
         line = self.reading(project, run_id).line
         if line.ended is not None:
