@@ -79,6 +79,7 @@ class Runs:
         self._going: dict[str, _Going] = {}
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
+        self._unbegun: list[tuple[str, str]] = []  # (project, id) of accepted runs that a disk that was away kept from beginning
         self._leaving = False
 
     # -- a run that somebody waits for
@@ -178,7 +179,11 @@ class Runs:
         """Run an open run to its end, which nobody waits for."""
         try:
             found = self.begin(project, run_id)
-        except MechawayError as error:  # a disk that is away, a project that was deleted
+        except Unavailable as error:  # a disk that is away for now
+            log.error("run %s in project %s could not begin, which is tried again: %s", run_id, project, error)
+            self._unbegun.append((project, run_id))
+            return
+        except MechawayError as error:  # a project that was deleted
             log.error("run %s in project %s could not begin: %s", run_id, project, error)
             return
         if found is not None:
@@ -245,25 +250,28 @@ class Runs:
 
     # -- runs whose process is gone
 
-    def take_over(self, project: str, owner: str | None, before: float) -> int:
-        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment."""
+    def take_over(self, project: str, owner: str | None, before: float, *, counts: bool = True) -> int:
+        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment.
+
+        `counts`: whether a run may be what ended its process; then it is begun so often and not again.
+        """
         count = 0
         while records := self.records.abandoned(project, owner, before):
             for record in records:
-                self._take_over(project, record)
+                self._take_over(project, record, counts)
             count += len(records)
             if owner is None:
                 break
         return count
 
-    def _take_over(self, project: str, record: RunRecord) -> None:
+    def _take_over(self, project: str, record: RunRecord, counts: bool) -> None:
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
         what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
         if line.id in self.records.asked_to_stop(project, [line.id]):
             self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
-        elif line.attempt >= MOST_ATTEMPTS:
+        elif counts and line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
         elif again == "fail" and not (reading.promised and line.status == "queued"):
             self._lose(
@@ -273,7 +281,7 @@ class Runs:
             log.warning("%s is begun again: its process ended before it did", what)
             status = "running" if line.status == "running" else "queued"
             said = reading.said | {"promised": True}
-            record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
+            record = RunRecord(replace(line, status=status, attempt=line.attempt + counts), orjson.dumps(said), known=True)
             self.recorder.write(Entry(project, (record,)))
             self._hand_over(project, [record])
 
@@ -318,15 +326,16 @@ class Runs:
         if line.trigger == "error":
             return []
         try:
-            listening = self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+            listening = [
+                (plan, step, run_id)
+                for plan, step in self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+                if not self.is_kept(project, run_id := run_id_of(line.began, line.id, plan.workflow_id, step.id))
+            ]
         except MechawayError as error:
             log.error("nobody could be told that workflow %s in project %s %s: %s", line.workflow_id, project, event, error)
             return []
         records = []
-        for plan, step in listening:
-            run_id = run_id_of(line.began, line.id, plan.workflow_id, step.id)
-            if self.records.get(project, run_id) is not None:  # it was told of this before
-                continue
+        for plan, step, run_id in listening:
             run = self.engine.prepare(plan, step, project, "error", run_id)
             run.parent = None if event == "missed" else line.id
             run.promised = True
@@ -379,7 +388,7 @@ class Runs:
             return
         line = self.reading(project, run_id).line
         if line.ended is not None:
-            raise Conflict(f"run {run_id} is over already: it {line.status}")
+            raise Conflict(f"run {run_id} is over already ({line.status})")
         self.records.ask_to_stop(project, run_id)
 
     def cancel_all(self) -> int:
@@ -398,10 +407,10 @@ class Runs:
     # -- now and then
 
     def look_after(self) -> None:
-        """Put runs that take long on record, stop those that somebody asked to stop, and write again what could not be written."""
+        """Put runs that take long on record, stop those that somebody asked to stop, and try again what a disk refused."""
         now = self._clock.now()
         with self._lock:
-            long = [one for one in self._going.values() if not one.run.opened and now - one.run.began > LONG and self._records(one)]
+            long = [one for one in list(self._going.values()) if not one.run.opened and now - one.run.began > LONG and self._records(one)]
             for one in long:
                 record = opened(one.run, one.items)
                 one.run.opened = True
@@ -412,6 +421,19 @@ class Runs:
         again, self._unwritten = self._unwritten, []
         for entry in again:
             self.recorder.add(entry, lambda failure, entry=entry: self._written(entry, failure))  # type: ignore[misc]
+        waiting, self._unbegun = self._unbegun, []
+        for project, run_id in waiting:
+            self._begin_again(project, run_id)
+
+    def _begin_again(self, project: str, run_id: str) -> None:
+        try:
+            record = self.records.get(project, run_id)
+            if record is not None:
+                self._hand_over(project, [record])
+        except Unavailable:
+            self._unbegun.append((project, run_id))
+        except NotFound as error:
+            log.warning("run %s does not begin: %s", run_id, error)
 
     def _records(self, going: _Going) -> bool:
         return (going.plan.rules.record or self._settings.record) != "none"
