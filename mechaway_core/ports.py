@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
+from mechaway_core.cancellation import NEVER, Cancellation
+
 T = TypeVar("T")
 
 
@@ -201,13 +203,16 @@ class InsertRows:
 
 
 class Tables(Protocol):
-    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`."""
+    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`.
 
-    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    When the run of `cancellation` is cancelled, a call ends at once and raises `Cancelled`; then nothing was saved.
+    """
+
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers; all it reads is of one moment."""
         ...
 
-    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers, once its changes are durable; all of them or none.
 
         `job` may be called more than once, in any thread, with the changes of the earlier call undone: it must touch nothing

@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mechaway_core.fires import Fires, missed_sentence
+from mechaway_core.fires import Fires, about_schedule, missed_sentence
 from mechaway_core.late import LateRuns
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.storage import Entry
@@ -65,7 +65,7 @@ class Watchdog:
                 yield self._missed(project, schedule, timing, due)
 
     def _missed(self, project: str, schedule: Schedule, timing: Timing, due: tuple[int, ...]) -> Missed:
-        log.error(missed_sentence(project, schedule, len(due), due[-1]))
+        log.error("%s", missed_sentence(project, schedule, len(due), due[-1]), extra=about_schedule(project, schedule, due[-1]))
         again = {"skip": (), "last": due[-1:], "all": due}[timing.catch_up]
         caught_up = sum(self._late.begin(project, schedule, one, "watchdog") for one in again)
         self._fires.missed(project, schedule.workflow_id, schedule.node_id, due[-1], len(due) - caught_up)

@@ -23,6 +23,7 @@ import orjson
 
 from mechaway_core import jsontext
 from mechaway_core.errors import Busy, Conflict, Invalid, MechawayError, Stale
+from mechaway_core.logs import about
 from mechaway_core.ports import ABSENT, Clock, Expect, Store, Stored
 
 log = logging.getLogger("mechaway.access")
@@ -88,6 +89,7 @@ class Claim:
         self._store = store
         self._project = project
         self._key = key
+        self._about = about(project=project)
         self._version = version
         self._until = until  # of the window, in seconds since 1970
         self._said = said
@@ -109,9 +111,9 @@ class Claim:
         try:
             self._store.put(self._project, self._key, document, self._version)
         except Stale:  # it took so long that somebody took it over
-            log.warning("a delivery took longer than its run may take and was begun again (%s)", self._key)
+            log.warning("a delivery took longer than its run may take and was begun again (%s)", self._key, extra=self._about)
         except MechawayError:  # the run is over and its answer goes out; only those that come again will not find it
-            log.exception("the answer to a delivery could not be kept (%s)", self._key)
+            log.exception("the answer to a delivery could not be kept (%s)", self._key, extra=self._about)
 
     def release(self) -> None:
         """Give the key back."""
@@ -120,7 +122,7 @@ class Claim:
         except Stale:
             pass
         except MechawayError:
-            log.exception("a delivery could not be given back (%s)", self._key)
+            log.exception("a delivery could not be given back (%s)", self._key, extra=self._about)
 
 
 class Deliveries:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mechaway_core.errors import Unavailable
+from mechaway_core.logs import about
 
 log = logging.getLogger("mechaway.runs")
 
@@ -75,7 +76,7 @@ class LocalInvoke:
             if self._work is not None:
                 self._work(project, run_id)
         except Exception:
-            log.exception("run %s in project %s ended by a mistake of ours", run_id, project)
+            log.exception("run %s in project %s ended by a mistake of ours", run_id, project, extra=about(project=project, run_id=run_id))
         with self._lock:
             if not self._line:
                 self._going -= 1

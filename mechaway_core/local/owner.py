@@ -1,6 +1,6 @@
 """Which process of a data folder an open run belongs to, and whether that process is still there.
 
-    .running/{owner}    the projects in which it has, or had, open runs, and "." once it ended as it was told to; locked as long as it lives
+    .running/{owner}    the projects in which it has, or had, open runs; locked as long as the process lives
 
 The system gives up the lock when the process ends, however it ends. Who finds a file without a lock knows whose runs to take over, and
 where; it holds the lock itself meanwhile, so that nobody else does the same.
@@ -15,20 +15,10 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from mechaway_core.errors import Unavailable
 
 FOLDER = ".running"
-PEACE = "."  # what no project is called
-
-
-class Gone(NamedTuple):
-    """A process that is gone, and where it may have left open runs. `peace`: it was told to end, so no run of it is to blame."""
-
-    owner: str
-    projects: list[str]
-    peace: bool
 
 
 class Owner:
@@ -56,8 +46,8 @@ class Owner:
                 raise Unavailable(f"the data folder cannot be used: {error.strerror}: {self._folder}") from error
             self._projects.add(project)
 
-    def gone(self) -> Iterator[Gone]:
-        """Processes that are gone; who comes back for the next has taken over all runs of the one before."""
+    def gone(self) -> Iterator[tuple[str, list[str]]]:
+        """Processes that are gone, as (owner, projects); who comes back for the next has taken over all runs of the one before."""
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
@@ -69,8 +59,7 @@ class Owner:
                 continue
             with self._held(name) as file:
                 if file >= 0:
-                    said = os.pread(file, 1 << 20, 0).decode(errors="replace").split()
-                    yield Gone(name, [one for one in dict.fromkeys(said) if one != PEACE], PEACE in said)
+                    yield name, os.pread(file, 1 << 20, 0).decode(errors="replace").split()
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(self._folder / name)
 
@@ -78,8 +67,6 @@ class Owner:
         """Let others take over what this process leaves open."""
         with self._lock:
             if self._file >= 0:
-                with contextlib.suppress(OSError):
-                    os.write(self._file, f"{PEACE}\n".encode())
                 os.close(self._file)
                 self._file = -1
                 self._projects.clear()

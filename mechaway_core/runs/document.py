@@ -11,7 +11,8 @@
     error?     {"type", "message", "node"?, "status"?}
     hidden?    true: `redact` left something out, so what is here cannot be run again
 
-What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`.
+What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`,
+and the node that a replay gave other items.
 A list of items is written as it is, or, when the record as a whole is too large, kept as a file: {"file": handle, "items": count,
 "bytes": size}; the largest go first. One larger than files may be, or that JSON cannot hold, is left out: {"items": count, "bytes": size}.
 A response whose body is too large has its `bytes` instead. `"output": "input"` says that a node hands on what it took.
@@ -38,6 +39,7 @@ ANY_SIZE = 1 << 62  # bytes
 BAD = ("failed", "timed_out", "cancelled")  # statuses of nodes that did not get to their end
 CANCELLED = "the run was cancelled"
 
+Parents = tuple[tuple[int, str], ...]  # of a step: (index of the step above, exit)
 Keep = Callable[[bytes], str]
 """Keeps items as a file of the run and answers its handle. Raises `MechawayError` when it cannot."""
 
@@ -120,10 +122,13 @@ def _shared(record: RunRecord, rules: Rules) -> dict[str, Any]:
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:
-    nodes = run.nodes or list(run.walked.values())
-    given = {plan.index[node.id]: node for node in nodes if node.id in plan.index}
-    first = nodes[0].began if nodes else 0.0
-    said: dict[str, Any] = {"nodes": [_node(node, run, plan, given, node.began - first) for node in nodes]}
+    walked = dict(run.walked)  # in one step: it may grow
+    places = sorted(walked)
+    first = walked[places[0]].began if places else 0.0
+    brought = None if run.replays is None or run.replays.items is None else plan.index.get(run.replays.at)
+    said: dict[str, Any] = {
+        "nodes": [_node(walked[at], plan.steps[at].parents if at != brought else (), walked, first, run.ended is not None) for at in places]
+    }
     if run.request is not None:
         said["request"] = _request(run.request) | {"headers": hide_headers(run.request.headers)}
     if run.info.keys:
@@ -138,19 +143,18 @@ def _said(run: Run, plan: Plan) -> dict[str, Any]:
     return _redacted(said, plan.rules) if plan.rules.redact else said
 
 
-def _node(node: NodeRun, run: Run, plan: Plan, given: Mapping[int, NodeRun], at: float) -> dict[str, Any]:
+def _node(node: NodeRun, parents: Parents, walked: Mapping[int, NodeRun], first: float, over: bool) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": node.id,
         "node_type": node.node_type,
-        "status": node.status if node.took or run.ended is not None else "running",
+        "status": node.status if over or node.took else "running",
         "attempts": node.attempts,
-        "at_ms": round(at * 1000, 3),
+        "at_ms": round((node.began - first) * 1000, 3),
         "took_ms": round(node.took * 1000, 3),
     }
-    parents = plan.steps[plan.index[node.id]].parents
     if node.status != "skipped":
-        sources = [[given[parent].id, name] for parent, name in parents if parent in given and name in given[parent].exits]
-        if sources and not _brought(run, node.id):
+        sources = [[above.id, name] for parent, name in parents if (above := walked.get(parent)) is not None and name in above.exits]
+        if sources:
             said["from"] = sources
         else:
             said["input"] = node.given
@@ -165,11 +169,6 @@ def _node(node: NodeRun, run: Run, plan: Plan, given: Mapping[int, NodeRun], at:
     if node.replayed:
         said["replayed"] = True
     return said
-
-
-def _brought(run: Run, node_id: str) -> bool:
-    """Whether a node took items that somebody gave for it, and not what its parents gave."""
-    return run.replays is not None and run.replays.at == node_id and run.replays.items is not None
 
 
 def _output(run: Run) -> list[str] | None:
@@ -351,7 +350,8 @@ class Left(NotFound):
 class Reading:
     """A record as it is read. `open_file` gives the bytes of a file by its handle; raises `NotFound`."""
 
-    def __init__(self, record: RunRecord, open_file: Callable[[str], bytes]) -> None:
+    def __init__(self, project: str, record: RunRecord, open_file: Callable[[str], bytes]) -> None:
+        self.project = project
         self.line = record.line
         self.said: dict[str, Any] = orjson.loads(record.data)
         self._open_file = open_file
@@ -393,22 +393,26 @@ class Reading:
 
     def exits(self, wanted: Collection[str]) -> dict[str, dict[str, Items]]:
         """All that these nodes gave, as far as they ran to their end, by node and exit. Raises `Left`."""
+        needed = set(wanted)
+        for node in reversed(self.said["nodes"]):  # parents stand before their children
+            if node["id"] in needed and node.get("output") == "input":
+                needed.update(parent for parent, _ in node.get("from", ()))
         found: dict[str, dict[str, Items]] = {}
-        for node in self.said["nodes"]:  # parents stand before their children
-            given = node.get("output") if node["status"] not in BAD else None
+        for node in self.said["nodes"]:
+            given = node.get("output")
+            if node["id"] not in needed or given is None or node["status"] in BAD:
+                continue
             if given == "input":
                 found[node["id"]] = {MAIN: self._taken(node, found)}
-            elif given is not None and node["id"] in wanted:
+            else:
                 found[node["id"]] = {name: self._items(items) for name, items in given.items()}
         return {node_id: exits for node_id, exits in found.items() if node_id in wanted}
 
     def _taken(self, node: Mapping[str, Any], found: Mapping[str, dict[str, Items]]) -> Items:
         if "input" in node:
             return self._items(node["input"])
-        items: Items = []
-        for parent, name in node["from"]:
-            items = items + found[parent][name] if parent in found else items + self.exits((parent,))[parent][name]
-        return items
+        parts = [found[parent][name] for parent, name in node["from"]]
+        return parts[0] if len(parts) == 1 else [item for part in parts for item in part]
 
     def _items(self, value: Any) -> Items:
         if isinstance(value, list):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ import orjson
 
 from mechaway_core.engine import Carried, Engine
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
@@ -32,7 +35,7 @@ from mechaway_core.workflow import Plan, Rules, compile_plan, rules_of
 
 MOST_ATTEMPTS = 3  # of a run whose process ended: what it does may be what ends it
 LONG = 1.0  # seconds after which a run is put on record while it goes on
-HELD = 1000  # accepted runs that are kept in memory until they begin; others are read again
+HELD = 64_000_000  # bytes of accepted runs that are kept in memory until they begin; others are read again
 SHOWN_TO_LISTENERS = 10  # items of each list in the record that a listener gets
 
 log = logging.getLogger("mechaway.runs")
@@ -46,6 +49,8 @@ class _Going:
     plan: Plan
     items: Items
     carried: Carried | None = None
+    size: int = 0  # bytes, while it waits
+    context: Context | None = None  # of the request that it came with, for the log
 
 
 class Runs:
@@ -67,6 +72,7 @@ class Runs:
         self.records = records
         self.recorder = recorder
         self.engine = engine
+        self.begins = True  # what is accepted here; else it is left open, and a server takes it over once this process is gone
         self._settings = settings
         self._files = files
         self._registry = registry
@@ -80,6 +86,8 @@ class Runs:
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
         self._unbegun: list[tuple[str, str]] = []  # (project, id) of accepted runs that a disk that was away kept from beginning
+        self._held = 0  # bytes of the accepted ones
+        self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
 
     # -- a run that somebody waits for
@@ -99,10 +107,8 @@ class Runs:
             self._files.release(run.info.project, run.info.id)
 
     def _over(self, plan: Plan, run: Run) -> Pending | None:
-        if (
-            run.promised and run.status == "cancelled" and self._leaving
-        ):  # not the run was to stop, but the server: another one begins it again
-            return None
+        if run.promised and run.status == "cancelled" and self._leaving:
+            return None  # not the run was to stop, but the server: another one begins it again
         policy = plan.rules.record or self._settings.record
         kept = policy == "all" or (policy == "errors" and run.failure is not None)
         if not kept and run.failure is None and not run.opened:
@@ -119,6 +125,7 @@ class Runs:
         return self._files.write(run.info.project, run.info.id, "items.json", "application/json", [data], most).handle
 
     def _pending(self, entry: Entry, started: Sequence[RunRecord]) -> Pending:
+        self._touched.add(entry.project)
         if not started:
             return Pending(self.recorder, entry)
         return Pending(self.recorder, entry, lambda: self._hand_over(entry.project, started))
@@ -135,10 +142,12 @@ class Runs:
         record = opened(run, items)
         run.opened = True
         project, run_id = run.info.project, run.info.id
+        context = copy_context()
 
         def begin() -> None:
-            if len(self._accepted) < HELD:
-                self._accepted[run_id] = _Going(run, plan, items, carried)
+            if self.begins and self._held + len(record.data) < HELD:
+                self._held += len(record.data)
+                self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
             self._hand_over(project, [record])
 
         return Pending(self.recorder, Entry(project, (record,)), begin, lambda: self._files.delete(project, run_id))
@@ -155,16 +164,19 @@ class Runs:
         return Pending(self.recorder, Entry(run.info.project, (record,)))
 
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
-        for record in records:
+        for record in records if self.begins else ():
             if self._invoke is None:
-                log.error("run %s of workflow %s waits for a server that starts it", record.line.id, record.line.workflow_id)
+                line = record.line
+                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
             else:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
     def begin(self, project: str, run_id: str, timeout: float | None = None) -> tuple[Run, Pending | None] | None:
         """Run an open run, and what is still to be put on record. None when it is over, or was never there."""
         going = self._accepted.pop(run_id, None)
-        if going is None:
+        if going is not None:
+            self._held -= going.size  # a race costs some bytes of the count, no more
+        else:
             going = self._read(project, run_id)
             if going is None:
                 return None
@@ -173,6 +185,8 @@ class Runs:
         run = going.run
         if going.plan.rules.on_lost == "fail":
             self.begun(run, going.items).wait()
+        if going.context is not None:
+            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
@@ -180,11 +194,14 @@ class Runs:
         try:
             found = self.begin(project, run_id)
         except Unavailable as error:  # a disk that is away for now
-            log.error("run %s in project %s could not begin, which is tried again: %s", run_id, project, error)
+            log.error(
+                "run %s in project %s could not begin, which is tried again: %s", run_id, project, error,
+                extra=about(project=project, run_id=run_id),
+            )  # fmt: skip
             self._unbegun.append((project, run_id))
             return
         except MechawayError as error:  # a project that was deleted
-            log.error("run %s in project %s could not begin: %s", run_id, project, error)
+            log.error("run %s in project %s could not begin: %s", run_id, project, error, extra=about(project=project, run_id=run_id))
             return
         if found is not None:
             run, pending = found
@@ -250,44 +267,45 @@ class Runs:
 
     # -- runs whose process is gone
 
-    def take_over(self, project: str, owner: str | None, before: float, *, counts: bool = True) -> int:
-        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment.
-
-        `counts`: whether a run may be what ended its process; then it is begun so often and not again.
-        """
+    def take_over(self, project: str, owner: str | None, before: float) -> int:
+        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment."""
         count = 0
         while records := self.records.abandoned(project, owner, before):
             for record in records:
-                self._take_over(project, record, counts)
+                self._take_over(project, record)
             count += len(records)
             if owner is None:
                 break
         return count
 
-    def _take_over(self, project: str, record: RunRecord, counts: bool) -> None:
+    def _take_over(self, project: str, record: RunRecord) -> None:
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
-        what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
         if line.id in self.records.asked_to_stop(project, [line.id]):
             self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
-        elif counts and line.attempt >= MOST_ATTEMPTS:
+        elif line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
         elif again == "fail" and not (reading.promised and line.status == "queued"):
             self._lose(
                 project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
             )
         else:
-            log.warning("%s is begun again: its process ended before it did", what)
+            log.warning(
+                "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                line.id, line.workflow_id, project, extra=_about(project, line),
+            )  # fmt: skip
             status = "running" if line.status == "running" else "queued"
             said = reading.said | {"promised": True}
-            record = RunRecord(replace(line, status=status, attempt=line.attempt + counts), orjson.dumps(said), known=True)
+            record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
             self.recorder.write(Entry(project, (record,)))
             self._hand_over(project, [record])
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
-        log.error("run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message)
+        log.error(
+            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
+        )
         self._end(project, lost(record, rules, message, self._clock.now()), "lost", rules)
 
     def _end(self, project: str, end: RunRecord, event: str, rules: Rules) -> None:
@@ -332,7 +350,10 @@ class Runs:
                 if not self.is_kept(project, run_id := run_id_of(line.began, line.id, plan.workflow_id, step.id))
             ]
         except MechawayError as error:
-            log.error("nobody could be told that workflow %s in project %s %s: %s", line.workflow_id, project, event, error)
+            log.error(
+                "nobody could be told that workflow %s in project %s %s: %s",
+                line.workflow_id, project, event, error, extra=_about(project, line),
+            )  # fmt: skip
             return []
         records = []
         for plan, step, run_id in listening:
@@ -353,10 +374,14 @@ class Runs:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return shown(self._reading(project, as_far(going.run, going.plan)), self._settings.record_items)
+            return self.show(project, as_far(going.run, going.plan))
         record = self._record(project, run_id)
         if record.line.ended is None:
             record = without_hidden(record, self._rules(project, record.line.workflow_id))
+        return self.show(project, record)
+
+    def show(self, project: str, record: RunRecord) -> dict[str, Any]:
+        """A record as people see it."""
         return shown(self._reading(project, record), self._settings.record_items)
 
     def reading(self, project: str, run_id: str) -> Reading:
@@ -374,7 +399,7 @@ class Runs:
             with self._files.open(project, handle) as file:
                 return file.read()
 
-        return Reading(record, open_file)
+        return Reading(project, record, open_file)
 
     # -- to stop
 
@@ -433,7 +458,7 @@ class Runs:
         except Unavailable:
             self._unbegun.append((project, run_id))
         except NotFound as error:
-            log.warning("run %s does not begin: %s", run_id, error)
+            log.warning("run %s does not begin: %s", run_id, error, extra=about(project=project, run_id=run_id))
 
     def _records(self, going: _Going) -> bool:
         return (going.plan.rules.record or self._settings.record) != "none"
@@ -445,9 +470,14 @@ class Runs:
                 found.setdefault(one.run.info.project, {})[one.run.info.id] = one.run
         return found
 
-    def trim(self, project: str) -> int:
-        """Delete the oldest records where they take too much room."""
-        return self.records.prune(project, None)
+    def trim(self) -> int:
+        """Delete the oldest records where they take too much room; how many."""
+        touched, self._touched = self._touched, set()
+        count = 0
+        for project in touched:
+            with suppress(NotFound):
+                count += self.records.prune(project, None)
+        return count
 
     def prune(self, project: str, until: float | None = None) -> int:
         """Delete records that are older than their workflow, or the server, keeps them."""
@@ -458,6 +488,13 @@ class Runs:
             return days if rules.keep is None else rules.keep
 
         return self.records.prune(project, keep, until)
+
+
+def _about(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
 
 
 def _let_go(failure: BaseException | None) -> None:

@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from mechaway_core import logs
 from mechaway_core.access.browser import cors_headers, preflight_headers
 from mechaway_core.app import DEFAULT_PROJECT, App
 from mechaway_core.errors import NotFound, Refused, TooMany, Unavailable
@@ -56,7 +57,8 @@ class Gateway:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope["headers"])
-        request_id = headers.request_id(given.get(b"x-request-id"))
+        request_id = headers.request_id(given.get(b"x-request-id") or scope.get(headers.FRONT_ID))
+        logs.request_id.set(request_id)
         extra: list[Header] = [headers.NOSNIFF, (b"x-request-id", request_id)]
         asked = scope
         project, segments, scope = _address(scope)
@@ -212,8 +214,7 @@ class Gateway:
         token = self.door.credential(scope["headers"], _client(scope))
         if token is not None:
             method, path = scope["method"], scope["path"]
-            loop = asyncio.get_running_loop()
-            scope["mechaway.key"] = await loop.run_in_executor(None, self.door.admit_key, token, method, path)
+            scope["mechaway.key"] = await asyncio.to_thread(self.door.admit_key, token, method, path)
 
     # -- the end
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -57,10 +58,11 @@ class Threads:
             raise Unavailable("too many runs are waiting; try again soon (MECHAWAY_MAX_RUNS, MECHAWAY_MAX_WAITING)")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        context = copy_context()  # with the id of the request, for the log
 
         def work() -> None:
             try:
-                result = job()
+                result = context.run(job)
                 if type(result) is Later:
                     value, pending = result.value, result.pending
                     pending.tell(lambda failure: self._finish((future, value, failure), loop))

@@ -42,8 +42,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("settings",),
     ("clock",),
-    ("bounds",),
+    ("bounds", "cancellation"),
     ("charsets",),
+    ("logs",),
     ("jsontext", "names", "redact"),
     ("errors",),
     ("",),  # the package itself: its version

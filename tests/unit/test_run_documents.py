@@ -26,7 +26,6 @@ from mechaway_core.workflow import Plan, canonical, compile_plan
 from mechaway_core.workflow.rules import hidden_path
 
 MANY = 1_000_000  # bytes of a record, or items shown, that nothing here reaches
-ONLY_LIVE = ("project",)  # what a manual start's answer has besides, and what the record has
 ONLY_KEPT = ("at_ms", "request")
 
 
@@ -155,14 +154,12 @@ class Kept:
 def read(run: Run, plan: Plan, most: int = MANY, kept: Kept | None = None) -> Reading:
     """The record of a run as it is read again."""
     kept = kept or Kept()
-    return Reading(document.ended(run, plan, most, kept.keep), kept.open)
+    return Reading("default", document.ended(run, plan, most, kept.keep), kept.open)
 
 
 def same(run: Run, plan: Plan, most: int = MANY) -> None:
     """Fails unless the record shows what the engine knew."""
     live, found = run.as_json(most), shown(read(run, plan), most)
-    for name in ONLY_LIVE:
-        live.pop(name)
     for name in ONLY_KEPT:
         found.pop(name, None)
         for node in found["nodes"]:
@@ -274,7 +271,7 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_came(app: App) -> None:
     run.walked = dict(enumerate(run.nodes))
     run.nodes = []
     run.walked[2].took, run.walked[2].exits = 0.0, {}
-    found = shown(Reading(document.as_far(run, plan), Kept().open), MANY)
+    found = shown(Reading("default", document.as_far(run, plan), Kept().open), MANY)
     assert [(node["id"], node["status"]) for node in found["nodes"]] == [("go", "succeeded"), ("a", "succeeded"), ("b", "running")]
     assert (found["status"], found["ended_at"], found["took_ms"]) == ("running", None, None)
 
@@ -300,7 +297,7 @@ def test_large_values_become_files_and_come_back_whole(app: App) -> None:
     record = document.ended(run, plan, 150_000, kept.keep)
     assert len(record.data) <= 150_000
     assert len(kept.files) == 1, "one of them is enough"
-    found = Reading(record, kept.open)
+    found = Reading("default", record, kept.open)
     assert found.exits(["a", "b"]) == {"a": {"main": [{"text": "a" * 100_000}]}, "b": {"main": [{"text": "b" * 99_000}]}}
     seen = {node["id"]: node for node in shown(found, 10)["nodes"]}
     apart = [node["output"]["main"] for node in seen.values() if isinstance(node["output"]["main"], dict)]
@@ -313,7 +310,7 @@ def test_many_values_that_are_large_together_become_files_as_well(app: App) -> N
     run = app.try_out("default", plan, None)
     record = document.ended(run, plan, 50_000, kept.keep)
     assert len(record.data) <= 50_000
-    assert Reading(record, kept.open).exits("abcdefgh") == {name: {"main": [{"text": name * 20_000}]} for name in "abcdefgh"}
+    assert Reading("default", record, kept.open).exits("abcdefgh") == {name: {"main": [{"text": name * 20_000}]} for name in "abcdefgh"}
 
 
 def test_what_no_file_can_hold_is_counted(app: App) -> None:
@@ -333,7 +330,7 @@ def test_a_disk_that_takes_no_files_leaves_the_rest_of_the_record(app: App) -> N
 
     plan = big(100_000, "a")
     run = app.try_out("default", plan, None)
-    found = shown(Reading(document.ended(run, plan, 50_000, keep), Kept().open), 10)
+    found = shown(Reading("default", document.ended(run, plan, 50_000, keep), Kept().open), 10)
     assert [node["status"] for node in found["nodes"]] == ["succeeded", "succeeded"]
 
 
@@ -503,7 +500,7 @@ def test_of_a_run_that_is_to_begin_nobody_sees_more_than_of_one_that_ended(app: 
     request = Request("POST", {"token": "c4nary"}, {"authorization": "c4nary", "x-pin": "c4nary"}, {})
     plan = plan_of({"a": "Mark"}, ["go a"], settings={"redact": ["card.number", "$query.token", "$headers.x-pin"]})
     record = opened(app, plan, [{"card": {"number": "c4nary", "cvc": 1}}], request)
-    again = Reading(record, Kept().open)
+    again = Reading("default", record, Kept().open)
     assert again.request() == request, "it needs all of it to begin"
     assert again.start() == [{"card": {"number": "c4nary", "cvc": 1}}]
     for made in (
@@ -512,7 +509,7 @@ def test_of_a_run_that_is_to_begin_nobody_sees_more_than_of_one_that_ended(app: 
         document.cancelled(record, plan.rules, 1.0),
     ):
         assert b"c4nary" not in made.data
-        found = Reading(made, Kept().open)
+        found = Reading("default", made, Kept().open)
         assert found.start() == [{"card": {"number": HIDDEN, "cvc": 1}}]
         assert found.hidden
         assert b"c4nary" not in orjson.dumps(shown(found, 10))
@@ -521,7 +518,7 @@ def test_of_a_run_that_is_to_begin_nobody_sees_more_than_of_one_that_ended(app: 
 def test_what_is_lost_can_be_run_again_where_nothing_is_hidden(app: App) -> None:
     plan = plan_of({"a": "Mark"}, ["go a"])
     record = opened(app, plan, [{"n": 1}], Request("POST", {"q": "1"}, {}, {}))
-    found = Reading(document.lost(record, plan.rules, "its process ended", 5.0), Kept().open)
+    found = Reading("default", document.lost(record, plan.rules, "its process ended", 5.0), Kept().open)
     assert (found.line.status, found.line.ended, found.line.error, found.hidden) == ("failed", 5.0, "its process ended", False)
     assert found.start() == [{"n": 1}]
     assert shown(found, 10)["error"] == {"type": "lost", "message": "its process ended"}

@@ -622,19 +622,6 @@ def test_what_is_begun_again_is_the_same_run(home: Home) -> None:
     assert record["output"][0]["key"] == RunInfo(run_id, "w", "default", "", "").key("act", 0)
 
 
-def test_a_process_that_ended_as_it_was_told_to_is_not_held_against_its_runs(home: Home) -> None:
-    app = home.app()
-    app.put("default", accepting(ACT))
-    run_id = accept(app)
-    names = ["a", *(f"p{number}" for number in range(MOST_ATTEMPTS + 2))]
-    for before, name in pairwise(names):
-        assert home.app(name).runs.take_over("default", before, 9e9, counts=False) == 1
-    home.work(names[-1])
-    record = app.find_run("default", run_id)
-    assert record["status"] == "succeeded"
-    assert "attempt" not in record
-
-
 @pytest.mark.parametrize(("on_lost", "again"), [(None, False), ("fail", False), ("again", True)])
 def test_a_run_that_nobody_was_promised_is_begun_again_only_where_its_workflow_says_so(
     home: Home, on_lost: str | None, again: bool
@@ -703,7 +690,7 @@ def test_a_server_that_is_told_to_end_leaves_accepted_runs_to_the_next_and_no_ot
         assert waited.result().status == "cancelled"
     assert app.find_run("default", run_id)["status"] == "queued"
     assert app.find_run("default", waited.result().info.id)["status"] == "cancelled"
-    assert home.app("b").runs.take_over("default", "a", 9e9, counts=False) == 1
+    assert home.app("b").runs.take_over("default", "a", 9e9) == 1
     home.work("b")
     assert app.find_run("default", run_id)["status"] == "succeeded"
 
@@ -719,7 +706,7 @@ def test_an_accepted_run_that_ended_although_the_server_was_to_end_is_not_begun_
         Gate.open.set()
         future.result()
     assert home.app("b").find_run("default", run_id)["status"] == "succeeded"
-    assert home.app("b").runs.take_over("default", "a", 9e9, counts=False) == 0
+    assert home.app("b").runs.take_over("default", "a", 9e9) == 0
 
 
 # -- Idempotency-Key
