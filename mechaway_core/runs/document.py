@@ -393,22 +393,26 @@ class Reading:
 
     def exits(self, wanted: Collection[str]) -> dict[str, dict[str, Items]]:
         """All that these nodes gave, as far as they ran to their end, by node and exit. Raises `Left`."""
+        needed = set(wanted)
+        for node in reversed(self.said["nodes"]):  # parents stand before their children
+            if node["id"] in needed and node.get("output") == "input":
+                needed.update(parent for parent, _ in node.get("from", ()))
         found: dict[str, dict[str, Items]] = {}
-        for node in self.said["nodes"]:  # parents stand before their children
-            given = node.get("output") if node["status"] not in BAD else None
+        for node in self.said["nodes"]:
+            given = node.get("output")
+            if node["id"] not in needed or given is None or node["status"] in BAD:
+                continue
             if given == "input":
                 found[node["id"]] = {MAIN: self._taken(node, found)}
-            elif given is not None and node["id"] in wanted:
+            else:
                 found[node["id"]] = {name: self._items(items) for name, items in given.items()}
         return {node_id: exits for node_id, exits in found.items() if node_id in wanted}
 
     def _taken(self, node: Mapping[str, Any], found: Mapping[str, dict[str, Items]]) -> Items:
         if "input" in node:
             return self._items(node["input"])
-        items: Items = []
-        for parent, name in node["from"]:
-            items = items + found[parent][name] if parent in found else items + self.exits((parent,))[parent][name]
-        return items
+        parts = [found[parent][name] for parent, name in node["from"]]
+        return parts[0] if len(parts) == 1 else [item for part in parts for item in part]
 
     def _items(self, value: Any) -> Items:
         if isinstance(value, list):

@@ -85,6 +85,7 @@ class Runs:
         self._going: dict[str, _Going] = {}
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
+        self._unbegun: list[tuple[str, str]] = []  # (project, id) of accepted runs that a disk that was away kept from beginning
         self._held = 0  # bytes of the accepted ones
         self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
@@ -106,10 +107,8 @@ class Runs:
             self._files.release(run.info.project, run.info.id)
 
     def _over(self, plan: Plan, run: Run) -> Pending | None:
-        if (
-            run.promised and run.status == "cancelled" and self._leaving
-        ):  # not the run was to stop, but the server: another one begins it again
-            return None
+        if run.promised and run.status == "cancelled" and self._leaving:
+            return None  # not the run was to stop, but the server: another one begins it again
         policy = plan.rules.record or self._settings.record
         kept = policy == "all" or (policy == "errors" and run.failure is not None)
         if not kept and run.failure is None and not run.opened:
@@ -194,7 +193,14 @@ class Runs:
         """Run an open run to its end, which nobody waits for."""
         try:
             found = self.begin(project, run_id)
-        except MechawayError as error:  # a disk that is away, a project that was deleted
+        except Unavailable as error:  # a disk that is away for now
+            log.error(
+                "run %s in project %s could not begin, which is tried again: %s", run_id, project, error,
+                extra=about(project=project, run_id=run_id),
+            )  # fmt: skip
+            self._unbegun.append((project, run_id))
+            return
+        except MechawayError as error:  # a project that was deleted
             log.error("run %s in project %s could not begin: %s", run_id, project, error, extra=about(project=project, run_id=run_id))
             return
         if found is not None:
@@ -338,7 +344,11 @@ class Runs:
         if line.trigger == "error":
             return []
         try:
-            listening = self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+            listening = [
+                (plan, step, run_id)
+                for plan, step in self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+                if not self.is_kept(project, run_id := run_id_of(line.began, line.id, plan.workflow_id, step.id))
+            ]
         except MechawayError as error:
             log.error(
                 "nobody could be told that workflow %s in project %s %s: %s",
@@ -346,10 +356,7 @@ class Runs:
             )  # fmt: skip
             return []
         records = []
-        for plan, step in listening:
-            run_id = run_id_of(line.began, line.id, plan.workflow_id, step.id)
-            if self.records.get(project, run_id) is not None:  # it was told of this before
-                continue
+        for plan, step, run_id in listening:
             run = self.engine.prepare(plan, step, project, "error", run_id)
             run.parent = None if event == "missed" else line.id
             run.promised = True
@@ -406,7 +413,7 @@ class Runs:
             return
         line = self.reading(project, run_id).line
         if line.ended is not None:
-            raise Conflict(f"run {run_id} is over already: it {line.status}")
+            raise Conflict(f"run {run_id} is over already ({line.status})")
         self.records.ask_to_stop(project, run_id)
 
     def cancel_all(self) -> int:
@@ -425,10 +432,10 @@ class Runs:
     # -- now and then
 
     def look_after(self) -> None:
-        """Put runs that take long on record, stop those that somebody asked to stop, and write again what could not be written."""
+        """Put runs that take long on record, stop those that somebody asked to stop, and try again what a disk refused."""
         now = self._clock.now()
         with self._lock:
-            long = [one for one in self._going.values() if not one.run.opened and now - one.run.began > LONG and self._records(one)]
+            long = [one for one in list(self._going.values()) if not one.run.opened and now - one.run.began > LONG and self._records(one)]
             for one in long:
                 record = opened(one.run, one.items)
                 one.run.opened = True
@@ -439,6 +446,19 @@ class Runs:
         again, self._unwritten = self._unwritten, []
         for entry in again:
             self.recorder.add(entry, lambda failure, entry=entry: self._written(entry, failure))  # type: ignore[misc]
+        waiting, self._unbegun = self._unbegun, []
+        for project, run_id in waiting:
+            self._begin_again(project, run_id)
+
+    def _begin_again(self, project: str, run_id: str) -> None:
+        try:
+            record = self.records.get(project, run_id)
+            if record is not None:
+                self._hand_over(project, [record])
+        except Unavailable:
+            self._unbegun.append((project, run_id))
+        except NotFound as error:
+            log.warning("run %s does not begin: %s", run_id, error, extra=about(project=project, run_id=run_id))
 
     def _records(self, going: _Going) -> bool:
         return (going.plan.rules.record or self._settings.record) != "none"
