@@ -266,7 +266,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
 
     _secret_routes(router, app)
     _schedule_routes(router, app)
-    records.add_routes(router, app)
+    records.add_routes(router, app, threads)
 
     @router.get("/projects", tags=["projects"])
     async def list_projects(request: Request) -> Response:

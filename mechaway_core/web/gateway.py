@@ -42,10 +42,18 @@ class Gateway:
         few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
         self.threads = threads or Threads(app.settings.max_runs, app.settings.max_waiting, few)
         self.transfers = 0  # uploads that come in and files that go out
-        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._api: ASGI | None = None
         self._api_lock = asyncio.Lock()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server was told to stop."""
+        return self.threads.draining
+
+    @draining.setter
+    def draining(self, told: bool) -> None:
+        self.threads.draining = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from mechaway_core import jsontext
 from mechaway_core.app import DEFAULT_PROJECT, App
-from mechaway_core.errors import Invalid, Problem
+from mechaway_core.errors import Invalid, MechawayError, Problem
 from mechaway_core.ports import RunQuery
 from mechaway_core.runs import replay, shown_line
 from mechaway_core.timing import moment_of
 from mechaway_core.web.bodies import Limit, Project, json_body, json_response, read_object
+from mechaway_core.web.threads import Threads
 
+LastEventId = Annotated[str | None, Header(description="The `id` of the event that came last.")]
 RunId = Annotated[str, Path(description="The id of a run.")]
 TRIGGERS = ("webhook", "cron", "manual", "error", "replay")
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled", "timed_out")
 LOOK_EVERY = 0.3  # seconds between two looks for what happened
+MOST_MARK = 19  # digits of what the id of an event can be
 KEEP_ALIVE = 15.0  # seconds without an event after which a comment is sent, so that nobody in between gives up
 
 _WISH = {
@@ -57,7 +60,7 @@ _REPLAY_ALL_BODY = json_body(
 )
 
 
-def add_routes(router: APIRouter, app: App) -> None:
+def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
     """Add the routes of runs on record."""
 
     @router.get("/runs", tags=["runs"])
@@ -83,14 +86,15 @@ def add_routes(router: APIRouter, app: App) -> None:
         return json_response({"runs": found, "next": following})
 
     @router.get("/runs/events", tags=["runs"], responses={200: _STREAM}, response_class=StreamingResponse)
-    async def watch_runs(project: Project, request: Request) -> Response:
+    async def watch_runs(project: Project, request: Request, last_event_id: LastEventId = None) -> Response:
         """What is put on record from now on, as server-sent events: each `run` event is a run as lists show it.
 
-        A comment every few seconds keeps it open. What came while nobody listened is in the list. In AWS there is no such stream (404)."""
-        mark = await run_in_threadpool(app.watch_runs, project, None)
-        return StreamingResponse(
-            _events(app, project, mark[1], request), media_type="text/event-stream", headers={"cache-control": "no-store"}
-        )
+        A comment every few seconds keeps it open; after a break `Last-Event-ID` goes on where it was. In AWS there is no such stream (404)."""
+        _, now = await run_in_threadpool(app.watch_runs, project, None)
+        known = last_event_id is not None and last_event_id.isdecimal() and len(last_event_id) < MOST_MARK
+        mark = min(now, int(last_event_id)) if known and last_event_id is not None else now
+        events = _events(app, project, mark, lambda: threads.draining)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     @router.get("/runs/{run_id}", tags=["runs"])
     async def get_run(project: Project, run_id: RunId) -> Response:
@@ -192,13 +196,18 @@ def _wish(said: dict[str, Any]) -> replay.Wish:
     return replay.Wish(start, version, items)
 
 
-async def _events(app: App, project: str, mark: int, request: Request) -> AsyncIterator[bytes]:
+async def _events(app: App, project: str, mark: int, over: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Events behind a mark until the server is told to stop, or the project is gone; whoever goes away ends it, too."""
     silent = 0.0
     yield b": watching\n\n"
-    while not await request.is_disconnected():
-        lines, mark = await run_in_threadpool(app.watch_runs, project, mark)
+    while not over():
+        try:
+            lines, mark = await run_in_threadpool(app.watch_runs, project, mark)
+        except MechawayError:
+            return
         for line in lines:
-            yield b"id: %d\nevent: run\ndata: %b\n\n" % (mark, jsontext.encode(shown_line(line)))
+            last = b"id: %d\n" % mark if line is lines[-1] else b""  # who comes back gets those again of which it missed one
+            yield last + b"event: run\ndata: %b\n\n" % jsontext.encode(shown_line(line))
         silent = 0.0 if lines else silent + LOOK_EVERY
         if silent > KEEP_ALIVE:
             silent = 0.0
