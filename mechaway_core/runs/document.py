@@ -82,7 +82,7 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
             data = orjson.dumps(_small(said))
     except TypeError:  # a node from elsewhere gave what JSON cannot hold
         data = json.dumps(_small(said), ensure_ascii=False, default=str).encode("utf-8", "replace")
-    return RunRecord(line_of(run), data, known=run.opened)
+    return RunRecord(line_of(run), data, known=run.opened, keep_days=_keep_days(plan.rules))
 
 
 def current(run: Run, plan: Plan) -> RunRecord:
@@ -102,7 +102,12 @@ def cut_off(record: RunRecord, status: str, error: Mapping[str, Any], rules: Rul
     if "request" in said:
         said["request"] = {**said["request"], "headers": hide_headers(said["request"]["headers"])}
     line = replace(record.line, status=status, ended=now, error=str(error["message"])[:MOST_ERROR])
-    return RunRecord(line, orjson.dumps(_redacted(said, rules) if rules.redact else said), known=True)
+    data = orjson.dumps(_redacted(said, rules) if rules.redact else said)
+    return RunRecord(line, data, known=True, keep_days=_keep_days(rules))
+
+
+def _keep_days(rules: Rules) -> float | None:
+    return None if rules.keep is None else rules.keep / 86_400
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:

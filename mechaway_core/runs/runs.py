@@ -136,7 +136,7 @@ class Runs:
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if self._held + len(record.data) < HELD:
+        if self._invoke.here and self._held + len(record.data) < HELD:
             self._held += len(record.data)
             self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data))
         return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
@@ -251,13 +251,15 @@ class Runs:
         count = 0
         while records := self.records.abandoned(project, owner, before):
             for record in records:
-                self._take_over(project, record)
+                if self.count_attempt(project, record):
+                    self.hand_over(project, record)
             count += len(records)
             if owner is None:
                 break
         return count
 
-    def _take_over(self, project: str, record: RunRecord) -> None:
+    def count_attempt(self, project: str, record: RunRecord) -> bool:
+        """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here."""
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
@@ -277,7 +279,12 @@ class Runs:
             said = reading.said | {"promised": True}
             record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
             self._end(project, record)
-            self._hand_over(project, [record])
+            return True
+        return False
+
+    def hand_over(self, project: str, record: RunRecord) -> None:
+        """Have an open run begun, in whatever process. Raises `Unavailable`."""
+        self._hand_over(project, [record])
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
