@@ -21,6 +21,7 @@ from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.late import LateRuns
+from mechaway_core.leases import Leases
 from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, RunLine, RunQuery, Schedule, Schedules, Store, Tables
@@ -97,6 +98,7 @@ class App:
         self.projects = projects
         self.clock = clock
         self.handover = Handover(store)
+        self.leases = Leases(store)
         self.sandbox = sandbox
         self.vault = Vault(store, keyring, clock)
         self._store = store
@@ -111,7 +113,6 @@ class App:
         self._registry = registry
         late = LateRuns(self.handover, clock, self.start_elsewhere)
         self.agenda = Agenda(self.timetable, self.fires, clock, late)
-        self.watchdog = Watchdog(self.timetable, self.fires, clock, late)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
@@ -121,6 +122,7 @@ class App:
         self.runs = Runs(
             settings, self._engine, files, records, self._recorder, registry, self._workflows, self.listeners, clock, invoke
         )  # fmt: skip
+        self.watchdog = Watchdog(self.timetable, self.fires, clock, late, self.runs.missed)
 
     # -- workflows
 

@@ -86,10 +86,10 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
         return json_response({"runs": found, "next": following})
 
     @router.get("/runs/events", tags=["runs"], responses={200: _STREAM}, response_class=StreamingResponse)
-    async def watch_runs(project: Project, request: Request, last_event_id: LastEventId = None) -> Response:
+    async def watch_runs(project: Project, last_event_id: LastEventId = None) -> Response:
         """What is put on record from now on, as server-sent events: each `run` event is a run as lists show it.
 
-        A comment every few seconds keeps it open; after a break `Last-Event-ID` goes on where it was. In AWS there is no such stream (404)."""
+        A comment every few seconds keeps it open; after a break `Last-Event-ID` goes on where it was. In AWS there is none (404)."""
         _, now = await run_in_threadpool(app.watch_runs, project, None)
         known = last_event_id is not None and last_event_id.isdecimal() and len(last_event_id) < MOST_MARK
         mark = min(now, int(last_event_id)) if known and last_event_id is not None else now

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("multipart",),
     ("engine",),
     ("registry",),
-    ("storage", "vault", "handover", "fires", "turns"),
+    ("storage", "vault", "handover", "fires", "leases", "turns"),
     ("workflow",),
     ("nodes",),
     ("rows",),
