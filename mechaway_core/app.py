@@ -21,13 +21,15 @@ from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.late import LateRuns
+from mechaway_core.leases import Leases
 from mechaway_core.node import Items, Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, RunLine, RunQuery, Schedule, Schedules, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
-from mechaway_core.runs import Listeners, Pending, Recorder, Runs
+from mechaway_core.runs import Later, Listeners, Pending, Recorder, Runs
+from mechaway_core.runs.document import as_far
 from mechaway_core.runs.replay import Replayed, Wish, replay, replay_all
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
@@ -96,6 +98,7 @@ class App:
         self.projects = projects
         self.clock = clock
         self.handover = Handover(store)
+        self.leases = Leases(store)
         self.sandbox = sandbox
         self.vault = Vault(store, keyring, clock)
         self._store = store
@@ -110,7 +113,6 @@ class App:
         self._registry = registry
         late = LateRuns(self.handover, clock, self.start_elsewhere)
         self.agenda = Agenda(self.timetable, self.fires, clock, late)
-        self.watchdog = Watchdog(self.timetable, self.fires, clock, late)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
@@ -120,6 +122,7 @@ class App:
         self.runs = Runs(
             settings, self._engine, files, records, self._recorder, registry, self._workflows, self.listeners, clock, invoke
         )  # fmt: skip
+        self.watchdog = Watchdog(self.timetable, self.fires, clock, late, self.runs.missed)
 
     # -- workflows
 
@@ -242,19 +245,28 @@ class App:
 
         `timeout`, in seconds, cuts the time that the run is allowed.
         """
-        run, pending = self.start_and_tell(project, workflow_id, node_id, items, timeout)
+        run, _, pending = self._start(project, workflow_id, node_id, items, timeout)
         if pending is not None:
             pending.wait()
         return run
 
-    def start_and_tell(
+    def start_and_show(
         self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None
-    ) -> tuple[Run, Pending | None]:
-        """The same for who does not wait for the record, but for what is to be put on record before anybody hears of the run."""
+    ) -> dict[str, Any] | Later[dict[str, Any]]:
+        """The same, and its record as the API shows it; that counts once it is on record, where it is to be."""
+        run, plan, pending = self._start(project, workflow_id, node_id, items, timeout)
+        if run.failure is not None:
+            log.warning("%s", run.told(), extra=run.about())
+        record = self.runs.show(project, as_far(run, plan))
+        return record if pending is None else Later(record, pending)
+
+    def _start(
+        self, project: str, workflow_id: str, node_id: str | None, items: Any, timeout: float | None
+    ) -> tuple[Run, Plan, Pending | None]:
         plan = self._registry.get(project, workflow_id)
         step, given = triggers.manual(plan, node_id, items)
         run = self._engine.prepare(plan, step, project, "manual")
-        return run, self.runs.run(plan, run, given, timeout)
+        return run, plan, self.runs.run(plan, run, given, timeout)
 
     def start_elsewhere(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
         """Have a workflow run by hand and do not wait: the run is kept, as an accepted one is.
@@ -443,15 +455,15 @@ class App:
 
     def delete_old_records(self, until: float | None = None) -> None:
         """Delete records of runs that nobody wants any more, as far as time goes until an instant of the clock's `monotonic`."""
-        self._each_project(lambda project: self.runs.prune(project, until))
+        self._deleting(lambda: sum(self.runs.prune(project, until) for project in self.projects.list()))
 
     def trim_records(self) -> None:
         """Keep records from taking more room than they may."""
-        self._each_project(self.runs.trim)
+        self._deleting(self.runs.trim)
 
-    def _each_project(self, job: Callable[[str], int]) -> None:
+    def _deleting(self, job: Callable[[], int]) -> None:
         try:
-            count = sum(job(project) for project in self.projects.list())
+            count = job()
         except MechawayError as error:  # a disk that is gone for now; the next look tries again
             log.warning("old records of runs were not deleted: %s", error)
         else:

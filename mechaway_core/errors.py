@@ -19,6 +19,7 @@
     ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
     │   ├── NotOnRecord           a run could not be put on record; carries its id
     │   └── Locked                the vault cannot be opened: another master key, or what it holds was changed
+    ├── Cancelled                 the run that it was for was cancelled; what it came to is of no interest any more
     └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
         ├── ScriptError           a Lua script or expression failed
         ├── QueryError            the database refused or stopped a statement
@@ -159,6 +160,13 @@ class NotOnRecord(Unavailable):
 
 class Locked(Unavailable):
     """The vault, or a secret in it, cannot be opened with the master key that is there."""
+
+
+class Cancelled(MechawayError):
+    """The run that it was done for was cancelled. No retry and no `on_error` speaks about this."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was cancelled")
 
 
 class NodeError(MechawayError):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
+from mechaway_core.cancellation import NEVER, Cancellation
+
 T = TypeVar("T")
 
 
@@ -201,13 +203,16 @@ class InsertRows:
 
 
 class Tables(Protocol):
-    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`."""
+    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`.
 
-    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    When the run of `cancellation` is cancelled, a call ends at once and raises `Cancelled`; then nothing was saved.
+    """
+
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers; all it reads is of one moment."""
         ...
 
-    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers, once its changes are durable; all of them or none.
 
         `job` may be called more than once, in any thread, with the changes of the earlier call undone: it must touch nothing
@@ -372,20 +377,22 @@ class RunLine:
 class RunRecord:
     """What is on record of a run: its line, and all the rest as a JSON document.
 
-    `known` tells that something may be on record of it already.
+    `known` tells that something may be on record of it already. `keep_days` is for how long it stays there once it has ended, None: as
+    the server has it.
     """
 
     line: RunLine
     data: bytes
     known: bool = False
+    keep_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
     """Which runs to list, newest first. Empty conditions fit every run.
 
-    Moments are seconds since 1970, of when a run began: from `since` on, before `until`. `text` stands in the record, in whatever case.
-    `after` is where the page before ended.
+    Moments are seconds since 1970, of when a run began: from `since` on, before `until`. `text` stands in the record,
+    where A to Z are like a to z. `after` is where the page before ended.
     """
 
     workflow_id: str | None = None
@@ -452,7 +459,9 @@ class Records(Protocol):
 
 
 class Invoke(Protocol):
-    """Has a run that is on record begun somewhere else, and does not wait for it."""
+    """Has a run that is on record begun somewhere else, and does not wait for it. `here`: that is in this process, and nowhere else."""
+
+    here: bool
 
     def start(self, project: str, run_id: str, workflow_id: str) -> None:
         """Hand the start of an open run over. Should it get lost from here on, whoever looks for abandoned runs finds it."""

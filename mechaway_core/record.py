@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
+from mechaway_core.cancellation import Cancellation
+from mechaway_core.logs import about
 from mechaway_core.node import Exits, Items, Request, Response, RunInfo
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
@@ -114,16 +116,42 @@ class Run:
     output: Items = field(default_factory=list)
     response: Response | None = None
     failure: Failure | None = None
-    cancelled: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation)
     parent: str | None = None
     replays: Replays | None = None
     attempt: int = 1
     opened: bool = False  # it is on record already that it began, or is to begin
     promised: bool = False  # it was accepted: when its process ends it is begun again
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.cancellation.asked
+
     def cancel(self) -> None:
-        """Ask the run to stop before its next node."""
-        self.cancelled = True
+        """Stop the run: what it has in flight is ended, and no further node begins. From any thread; returns at once."""
+        self.cancellation.ask()
+
+    def about(self, node_id: str | None = None) -> dict[str, Any]:
+        """What a line of the log about it says beside its sentence; the node is the one that failed unless another is named."""
+        if node_id is None and self.failure is not None:
+            node_id = self.failure.node
+        info = self.info
+        return about(
+            project=info.project,
+            workflow_id=info.workflow_id,
+            version=self.version,
+            run_id=info.id,
+            trigger=info.trigger,
+            node_id=node_id,
+            status=self.status,
+        )
+
+    def told(self) -> str:
+        """What became of it, in a sentence for the log."""
+        info, failure = self.info, self.failure
+        sentence = f"run {info.id} of workflow {info.workflow_id} in project {info.project} {self.status}"
+        return sentence if failure is None else f"{sentence}: {failure.message}"
 
     def as_json(self, most: int) -> dict[str, Any]:
         """The record of the run; each list of items is cut after `most`."""

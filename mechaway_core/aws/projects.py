@@ -4,6 +4,7 @@
     documents/{slug}/{generation}/…      its documents               (store.py)
     tables/{slug}/{generation}/…         its tables                  (tables.py)
     files/{slug}/{generation}/…          the files of its runs       (files.py)
+    runs/ kept/ open/ stops/ …           the records of its runs     (records.py)
     trash/{slug}/{generation}            what was deleted and may have left something behind
 
 A project that is made again is a new generation, and a generation never comes back. So to delete one is one step, the end of its mark;
@@ -28,7 +29,7 @@ from mechaway_core.sqlite.files import DEFAULT, check_slug, missing
 
 T = TypeVar("T")
 
-KINDS = ("documents", "tables", "files")
+KINDS = ("documents", "tables", "files", "open", "stops", "runs", "kept")
 FIRST = "0"  # the generation of the default project
 TRASH_DAYS = 1.0  # for which what was deleted is looked at again
 

@@ -45,8 +45,8 @@ class Walk:
     """One walk of one run."""
 
     __slots__ = (
-        "_failed_at", "_lock", "carried", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "secrets",
-        "start",
+        "_failed_at", "_lock", "carried", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run",
+        "secrets", "start",
     )  # fmt: skip
 
     def __init__(
@@ -91,11 +91,6 @@ class Walk:
         self.items = self.secrets.clean(self.items)
         self.run.request = self.secrets.request(self.run.request)
         return True
-
-    @property
-    def patience(self) -> float | None:
-        """Seconds to wait for a free Lua process. Of many accepted runs most have to, and nobody waits for them."""
-        return self.limit if self.run.promised else None
 
     def _shown(self) -> Mapping[str, str]:
         """The secrets by which the caller may have come in. One that has gone since then is not missed: no node needs it."""
@@ -162,7 +157,9 @@ class Walk:
             record.status = "failed"
             return self.fail(index, failed.failure)
         except Exception:  # a mistake of ours, in whatever thread; the run must not end as if all were well
-            log.exception("node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id)
+            log.exception(
+                "node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id, extra=self.run.about(step.id)
+            )
             record.status = "failed"
             record.failure = Failure("internal", f'node "{step.id}" failed unexpectedly; the server\'s log says more', step.id)
             return self.fail(index, record.failure)
@@ -202,10 +199,13 @@ class Walk:
 
     def halt(self) -> None:
         """Raise when the run is out of time or was asked to stop."""
-        if self.run.cancelled:
-            raise Halt(Failure("cancelled", "the run was cancelled"))
+        if self.run.cancellation.asked:
+            raise self.cancelled()
         if self.engine.world.clock.monotonic() >= self.deadline:
             raise self.out_of_time()
+
+    def cancelled(self) -> Halt:
+        return Halt(Failure("cancelled", "the run was cancelled"))
 
     def out_of_time(self) -> Halt:
         return Halt(Failure("timeout", f"the run took longer than the {self.limit:g} s it is allowed"))

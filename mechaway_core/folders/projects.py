@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.ports import ANY, UNCHANGED, Expect, RunLine, RunPage, RunQuery, RunRecord, Session, Stored, Unchanged
 from mechaway_core.sqlite import ProjectFiles, documents, runs
 from mechaway_core.sqlite.pulse import LOOK_AGAIN
@@ -72,13 +73,13 @@ class FolderTables:
     def __init__(self, files: ProjectFiles) -> None:
         self._files = files
 
-    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """See `Tables.read`."""
-        return self._files.tables(project).read(job, deadline)
+        return self._files.tables(project).read(job, deadline, cancellation)
 
-    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """See `Tables.write`."""
-        return self._files.tables(project).write(job, deadline)
+        return self._files.tables(project).write(job, deadline, cancellation)
 
 
 class FolderRecords:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 from mechaway_core.errors import Unavailable
+from mechaway_core.logs import about
 
 log = logging.getLogger("mechaway.runs")
 
@@ -27,6 +28,8 @@ class LocalInvoke:
 
     `at` is entered with the id of a run for as long as that goes on.
     """
+
+    here = True
 
     def __init__(self, most: int, waiting: int, at: Callable[[str], AbstractContextManager[None]] = lambda _run_id: nullcontext()) -> None:
         self._at = at
@@ -81,7 +84,7 @@ class LocalInvoke:
                 with self._at(run_id):
                     self._work(project, run_id)
         except Exception:
-            log.exception("run %s in project %s ended by a mistake of ours", run_id, project)
+            log.exception("run %s in project %s ended by a mistake of ours", run_id, project, extra=about(project=project, run_id=run_id))
         with self._lock:
             if not self._line:
                 self._going -= 1

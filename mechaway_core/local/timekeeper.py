@@ -23,12 +23,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 from mechaway_core.app import App
 from mechaway_core.errors import Invalid, MechawayError, NotFound, Unavailable
-from mechaway_core.fires import missed_sentence
+from mechaway_core.fires import about_schedule, missed_sentence
 from mechaway_core.handover import Taken
 from mechaway_core.local.schedules import Bell
+from mechaway_core.logs import about
 from mechaway_core.ports import Schedule
 from mechaway_core.record import Run, iso, new_run_id
 from mechaway_core.timing import Timing
@@ -63,6 +65,25 @@ class _Entry:
     @property
     def place(self) -> _Place:
         return (self.project, self.schedule.workflow_id, self.schedule.node_id)
+
+    def about(self, due: float) -> dict[str, Any]:
+        """The fields of a line of the log about a due time."""
+        return about_schedule(self.project, self.schedule, due)
+
+
+def somebody_leads(folder: Path) -> bool:
+    """Whether a process keeps time for a data folder: so whether a server runs there."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who is about to lead waits for this moment
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 class Timekeeper:
@@ -187,7 +208,7 @@ class Timekeeper:
                 try:
                     found[project] = self._read_project(project)
                 except MechawayError as error:
-                    log.error("the schedules of project %s cannot be read: %s", project, error)
+                    log.error("the schedules of project %s cannot be read: %s", project, error, extra=about(project=project))
                     sound = False
                     found[project] = None
         except MechawayError as error:
@@ -238,7 +259,8 @@ class Timekeeper:
             except NotFound:
                 found = {}
             except MechawayError as error:
-                log.error("the schedules of workflow %s in project %s cannot be read: %s", workflow_id, project, error)
+                where = about(project=project, workflow_id=workflow_id or None)
+                log.error("the schedules of workflow %s in project %s cannot be read: %s", workflow_id, project, error, extra=where)
                 self._look_again = 0.0
                 continue
             for schedule, timing in found.values():
@@ -316,8 +338,10 @@ class Timekeeper:
         return entry.project, due, entry.schedule.claimed
 
     def _lost(self, entry: _Entry, due: float, count: int) -> None:
-        log.error(missed_sentence(entry.project, entry.schedule, count, due))
-        self._note(lambda: self._app.fires.missed(*entry.place, due, count))
+        sentence = missed_sentence(entry.project, entry.schedule, count, due)
+        log.error("%s", sentence, extra=entry.about(due))
+        self._note(entry, lambda: self._app.fires.missed(*entry.place, due, count))
+        self._note(entry, lambda: self._app.runs.missed(*entry.place, due, count, sentence))
 
     # -- what is due
 
@@ -360,9 +384,9 @@ class Timekeeper:
     def _skipped(self, entry: _Entry, due: int) -> None:
         log.warning(
             "workflow %s in project %s was due at %s at node %s and was skipped: its run before goes on",
-            entry.schedule.workflow_id, entry.project, iso(due), entry.schedule.node_id,
+            entry.schedule.workflow_id, entry.project, iso(due), entry.schedule.node_id, extra=entry.about(due),
         )  # fmt: skip
-        self._note(lambda: self._app.fires.skipped(*entry.place, due))
+        self._note(entry, lambda: self._app.fires.skipped(*entry.place, due))
 
     def _run(self, entry: _Entry, due: int) -> None:
         try:
@@ -372,17 +396,24 @@ class Timekeeper:
                     return
                 except Unavailable as error:  # a disk that is full, say: it may pass
                     if self._app.clock.now() + TRY_AGAIN > due + entry.timing.grace:
-                        log.error("workflow %s in project %s, due at %s: %s", entry.schedule.workflow_id, entry.project, iso(due), error)
+                        log.error(
+                            "workflow %s in project %s, due at %s: %s",
+                            entry.schedule.workflow_id, entry.project, iso(due), error, extra=entry.about(due),
+                        )  # fmt: skip
                         self._lost(entry, due, 1)
                         return
                 self._stopped.wait(TRY_AGAIN)
         except (NotFound, Invalid):  # deleted or changed, and nobody rang
             self._outdated.add(entry.place[:2])
-            log.info("workflow %s in project %s asks for nothing at %s any more", entry.schedule.workflow_id, entry.project, iso(due))
+            log.info(
+                "workflow %s in project %s asks for nothing at %s any more",
+                entry.schedule.workflow_id, entry.project, iso(due), extra=entry.about(due),
+            )  # fmt: skip
         except Exception:
             log.exception(
-                "workflow %s in project %s, due at %s, met a mistake of ours", entry.schedule.workflow_id, entry.project, iso(due)
-            )
+                "workflow %s in project %s, due at %s, met a mistake of ours",
+                entry.schedule.workflow_id, entry.project, iso(due), extra=entry.about(due),
+            )  # fmt: skip
         finally:
             self._ended(entry, due)
 
@@ -408,11 +439,8 @@ class Timekeeper:
             self._app.handover.release(claim)
             raise
         if run.failure is not None:
-            log.error(
-                "run %s of workflow %s in project %s, due at %s, %s: %s",
-                run.info.id, schedule.workflow_id, project, iso(due), run.status, run.failure.message,
-            )  # fmt: skip
-        self._note(lambda: self._app.fires.ran(*entry.place, due, run))
+            log.error("%s", run.told(), extra=run.about() | about(scheduled_for=iso(due)))
+        self._note(entry, lambda: self._app.fires.ran(*entry.place, due, run))
 
     def _ended(self, entry: _Entry, due: int) -> None:
         with entry.lock:
@@ -421,16 +449,16 @@ class Timekeeper:
         if following is not None and not self._stopped.is_set():
             self._begin(entry, following)
 
-    def _note(self, write: Callable[[], None]) -> None:
+    def _note(self, entry: _Entry, write: Callable[[], None]) -> None:
         """Write down what became of a schedule, behind the runs that are to begin: nothing waits for it."""
         try:
-            self._notes.submit(self._write, write)
+            self._notes.submit(self._write, entry, write)
         except RuntimeError:  # told to stop, and this is about the last runs
-            self._write(write)
+            self._write(entry, write)
 
     @staticmethod
-    def _write(write: Callable[[], None]) -> None:
+    def _write(entry: _Entry, write: Callable[[], None]) -> None:
         try:
             write()
         except MechawayError as error:  # a project deleted meanwhile, a full disk: the run itself is not touched by it
-            log.warning("what became of a schedule could not be noted: %s", error)
+            log.warning("what became of a schedule could not be noted: %s", error, extra=about_schedule(entry.project, entry.schedule))

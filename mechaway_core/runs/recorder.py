@@ -54,8 +54,7 @@ class Recorder:
     def add(self, entry: Entry, told: Told) -> None:
         """Put on record, and say so to `told`, in whatever thread."""
         if not self.gathers:
-            failure = self._try([entry])
-            told(failure if failure is None else _about(entry, failure))
+            _say(told, entry, self._try([entry]))
             return
         if self._thread is None:
             self._begin()
@@ -76,15 +75,15 @@ class Recorder:
                 self._thread.start()
 
     def _serve(self) -> None:
-        going = True
-        while going:
+        closing = False
+        while not (closing and self._queue.empty()):  # what came at the same moment as the end is written, too
             group = [self._queue.get()]
             try:
                 while len(group) < GROUP:
                     group.append(self._queue.get_nowait())
             except Empty:
                 pass
-            going = None not in group
+            closing = closing or None in group
             self._settle([one for one in group if one is not None])
 
     def _settle(self, group: list[tuple[Entry, Told]]) -> None:
@@ -98,22 +97,32 @@ class Recorder:
             else:  # one of them cannot be written: the others must not suffer for it
                 outcomes = [self._try([entry]) for entry, _ in together]
             for (entry, told), outcome in zip(together, outcomes, strict=True):
-                try:
-                    told(outcome if outcome is None else _about(entry, outcome))
-                except Exception:  # of who is told; others wait for this thread
-                    log.exception("somebody could not be told what became of a record")
+                _say(told, entry, outcome)
 
     def _try(self, entries: Sequence[Entry]) -> BaseException | None:
-        records = [record for entry in entries for record in entry.records]
-        gone = [run_id for entry in entries for run_id in entry.gone]
+        records: dict[str, RunRecord] = {}  # the last of each run: it may have begun and ended since the last time
+        gone: list[str] = []
+        for entry in entries:
+            for run_id in entry.gone:
+                records.pop(run_id, None)
+                gone.append(run_id)
+            for record in entry.records:
+                records[record.line.id] = record
         try:
-            self._records.write(entries[0].project, records, gone)
+            self._records.write(entries[0].project, list(records.values()), gone)
         except MechawayError as error:
             return error
         except Exception as error:
             log.exception("runs could not be put on record by a mistake of ours")
             return error
         return None
+
+
+def _say(told: Told, entry: Entry, outcome: BaseException | None) -> None:
+    try:
+        told(outcome if outcome is None else _about(entry, outcome))
+    except Exception:  # others still wait for theirs
+        log.exception("whoever waited for a record could not be told")
 
 
 def _about(entry: Entry, failure: BaseException) -> BaseException:
@@ -125,7 +134,7 @@ def _about(entry: Entry, failure: BaseException) -> BaseException:
 
 
 Otherwise = Callable[[Entry, BaseException], object]
-"""Is told why something could not be put on record."""
+"""Is told why something could not be put on record. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ class Pending:
     recorder: Recorder
     entry: Entry
     then: Callable[[], None] | None = None  # what begins once it is on record
-    otherwise: Otherwise | None = None
+    otherwise: Otherwise | None = None  # what happens when it cannot be
 
     def wait(self) -> None:
         """Put it on record and wait for that. Raises as `Recorder.write` does."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +19,13 @@ import orjson
 
 from mechaway_core.engine import Carried, Engine
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
 from mechaway_core.record import Replays, Run, iso, run_id_of
 from mechaway_core.registry import Registry
-from mechaway_core.runs.document import Reading, ended, lost, opened
+from mechaway_core.runs.document import Reading, as_far, cancelled, ended, lost, opened, without_hidden
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Otherwise, Pending, Recorder
 from mechaway_core.runs.shown import shown, shown_line
@@ -32,7 +35,7 @@ from mechaway_core.workflow import Plan, Rules, compile_plan, rules_of
 
 MOST_ATTEMPTS = 3  # of a run whose process ended: what it does may be what ends it
 LONG = 1.0  # seconds after which a run is put on record while it goes on
-HELD = 1000  # accepted runs that are kept in memory until they begin; others are read again
+HELD = 64_000_000  # bytes of accepted runs that are kept in memory until they begin; others are read again
 SHOWN_TO_LISTENERS = 10  # items of each list in the record that a listener gets
 
 log = logging.getLogger("mechaway.runs")
@@ -46,6 +49,8 @@ class _Going:
     plan: Plan
     items: Items
     carried: Carried | None = None
+    size: int = 0  # bytes, while it waits
+    context: Context | None = None  # of the request that it came with, for the log
 
 
 class Runs:
@@ -67,6 +72,7 @@ class Runs:
         self.records = records
         self.recorder = recorder
         self.engine = engine
+        self.begins = True  # what is accepted here; else it is left open, and a server takes it over once this process is gone
         self._settings = settings
         self._files = files
         self._registry = registry
@@ -79,6 +85,9 @@ class Runs:
         self._going: dict[str, _Going] = {}
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
+        self._unbegun: list[tuple[str, str]] = []  # (project, id) of accepted runs that a disk that was away kept from beginning
+        self._held = 0  # bytes of the accepted ones
+        self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
         self._left: set[str] = set()  # runs that were stopped because this process is to end
 
@@ -120,6 +129,7 @@ class Runs:
         return self._files.write(run.info.project, run.info.id, "items.json", "application/json", [data], most).handle
 
     def _pending(self, entry: Entry, started: Sequence[RunRecord], otherwise: Otherwise | None = None) -> Pending:
+        self._touched.add(entry.project)
         then = (lambda: self._hand_over(entry.project, started)) if started else None
         return Pending(self.recorder, entry, then, otherwise)
 
@@ -134,10 +144,17 @@ class Runs:
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if len(self._accepted) < HELD:
-            self._accepted[run.info.id] = _Going(run, plan, items, carried)
-        entry = Entry(run.info.project, (record,))
-        return self._pending(entry, [record], lambda _entry, _failure: self._accepted.pop(run.info.id, None))
+        project, run_id = run.info.project, run.info.id
+        context = copy_context()
+        here = self.begins and self._invoke.here
+
+        def begin() -> None:
+            if here and self._held + len(record.data) < HELD:
+                self._held += len(record.data)
+                self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
+            self._hand_over(project, [record])
+
+        return Pending(self.recorder, Entry(project, (record,)), begin, lambda _entry, _failure: self._files.delete(project, run_id))
 
     def is_kept(self, project: str, run_id: str) -> bool:
         """Whether a run is on record."""
@@ -155,9 +172,10 @@ class Runs:
         return Pending(self.recorder, Entry(run.info.project, (record,)))
 
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
-        for record in records:
+        for record in records if self.begins else ():
             if self._invoke is None:
-                log.error("run %s of workflow %s waits for a server that starts it", record.line.id, record.line.workflow_id)
+                line = record.line
+                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
             else:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
@@ -166,31 +184,40 @@ class Runs:
         if self._leaving:
             return None
         going = self._accepted.pop(run_id, None)
-        if going is None:
+        if going is not None:
+            self._held -= going.size  # a race costs some bytes of the count, no more
+        else:
             going = self._read(project, run_id)
             if going is None:
                 return None
             if self.records.asked_to_stop(project, [run_id]):
                 going.run.cancel()
         run = going.run
-        if going.plan.rules.on_lost == "fail" and run.attempt == 1:
+        if going.plan.rules.on_lost == "fail":
             self.begun(run, going.items).wait()
+        if going.context is not None:
+            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
         """Run an open run to its end, which nobody waits for."""
         try:
             found = self.begin(project, run_id)
-        except MechawayError as error:  # a disk that is away, a project that was deleted
-            log.error("run %s in project %s could not begin: %s", run_id, project, error)
+        except Unavailable as error:  # a disk that is away for now
+            log.error(
+                "run %s in project %s could not begin, which is tried again: %s", run_id, project, error,
+                extra=about(project=project, run_id=run_id),
+            )  # fmt: skip
+            self._unbegun.append((project, run_id))
+            return
+        except MechawayError as error:  # a project that was deleted
+            log.error("run %s in project %s could not begin: %s", run_id, project, error, extra=about(project=project, run_id=run_id))
             return
         if found is not None:
             run, pending = found
             self.finish(pending)
             if run.failure is not None:
-                log.error(
-                    "run %s of workflow %s in project %s %s: %s", run_id, run.info.workflow_id, project, run.status, run.failure.message
-                )
+                log.error("%s", run.told(), extra=run.about())
 
     def finish(self, pending: Pending | None) -> None:
         """Put the end of an accepted run on record. Nobody waits for it."""
@@ -253,46 +280,60 @@ class Runs:
     def take_over(self, project: str, owner: str | None, before: float, begun: Collection[str] | None = None) -> int:
         """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment.
 
-        `begun` are those that may have begun there, of the accepted ones; None: any of them.
+        `begun` are the accepted ones that may have begun there; None: any of them.
         """
         count = 0
         while records := self.records.abandoned(project, owner, before):
-            stopped = self.records.asked_to_stop(project, [record.line.id for record in records])
-            settled = [self._settled(project, record, stopped, begun) for record in records]
-            self.recorder.write(Entry(project, tuple(record for record in settled if record is not None)))
-            self._hand_over(project, [record for record in settled if record is not None and record.line.ended is None])
+            for record in records:
+                if self.count_attempt(project, record, begun is None or record.line.id in begun):
+                    self.hand_over(project, record)
             count += len(records)
             if owner is None:
                 break
         return count
 
-    def _settled(self, project: str, record: RunRecord, stopped: Collection[str], begun: Collection[str] | None) -> RunRecord | None:
-        """What is to be on record of an abandoned run: it is to begin again, or is over. None when all is done."""
+    def count_attempt(self, project: str, record: RunRecord, begun: bool = True) -> bool:
+        """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here.
+
+        One that only waited is no attempt, so it may be taken over as often as need be; `begun` says whether it may have begun.
+        """
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
-        may_have_begun = line.status == "running" or begun is None or line.id in begun
-        if line.id in stopped:
-            return RunRecord(replace(line, status="cancelled", ended=self._clock.now()), record.data, known=True)
-        if may_have_begun and line.attempt >= MOST_ATTEMPTS:
+        begun = begun or line.status == "running"
+        if line.id in self.records.asked_to_stop(project, [line.id]):
+            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
+        elif begun and line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
-            return None
-        if may_have_begun and again == "fail":
+        elif again == "fail" and not (reading.promised and line.status == "queued"):
             self._lose(
                 project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
             )
-            return None
-        if may_have_begun:
-            what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
-            log.warning("%s is begun again: its process ended before it did", what)
-        said = reading.said | {"promised": True}
-        return RunRecord(replace(line, status="queued", attempt=line.attempt + may_have_begun), orjson.dumps(said), known=True)
+        else:
+            if begun:
+                log.warning(
+                    "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                    line.id, line.workflow_id, project, extra=_about(project, line),
+                )  # fmt: skip
+            said = reading.said | {"promised": True}
+            record = RunRecord(replace(line, status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
+            self.recorder.write(Entry(project, (record,)))
+            return True
+        return False
+
+    def hand_over(self, project: str, record: RunRecord) -> None:
+        """Have an open run begun, in whatever process. Raises `Unavailable`."""
+        self._hand_over(project, [record])
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
-        log.error("run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message)
-        end = lost(record, message, self._clock.now())
-        heard = self._raise(project, end.line, "lost", rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
+        log.error(
+            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
+        )
+        self._end(project, lost(record, rules, message, self._clock.now()), "lost", rules)
+
+    def _end(self, project: str, end: RunRecord, event: str, rules: Rules) -> None:
+        heard = self._raise(project, end.line, event, rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
         self._pending(Entry(project, (end, *heard)), heard).wait()
 
     def _rules(self, project: str, workflow_id: str) -> Rules:
@@ -327,13 +368,20 @@ class Runs:
         if line.trigger == "error":
             return []
         try:
-            listening = self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+            listening = [
+                (plan, step, run_id)
+                for plan, step in self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+                if not self.is_kept(project, run_id := run_id_of(line.began, line.id, plan.workflow_id, step.id))
+            ]
         except MechawayError as error:
-            log.error("nobody could be told that workflow %s in project %s %s: %s", line.workflow_id, project, event, error)
+            log.error(
+                "nobody could be told that workflow %s in project %s %s: %s",
+                line.workflow_id, project, event, error, extra=_about(project, line),
+            )  # fmt: skip
             return []
         records = []
-        for plan, step in listening:
-            run = self.engine.prepare(plan, step, project, "error", run_id_of(line.began, line.id, plan.workflow_id, step.id))
+        for plan, step, run_id in listening:
+            run = self.engine.prepare(plan, step, project, "error", run_id)
             run.parent = None if event == "missed" else line.id
             run.promised = True
             records.append(opened(run, [{"event": event, **about()}]))
@@ -350,22 +398,32 @@ class Runs:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return going.run.as_json(self._settings.record_items)
-        return shown(self.reading(project, run_id), self._settings.record_items)
+            return self.show(project, as_far(going.run, going.plan))
+        record = self._record(project, run_id)
+        if record.line.ended is None:
+            record = without_hidden(record, self._rules(project, record.line.workflow_id))
+        return self.show(project, record)
+
+    def show(self, project: str, record: RunRecord) -> dict[str, Any]:
+        """A record as people see it."""
+        return shown(self._reading(project, record), self._settings.record_items)
 
     def reading(self, project: str, run_id: str) -> Reading:
         """A record, to be read. Raises `NotFound`."""
+        return self._reading(project, self._record(project, run_id))
+
+    def _record(self, project: str, run_id: str) -> RunRecord:
         record = self.records.get(project, run_id)
         if record is None:
             raise NotFound(f'there is no run "{shorten(run_id)}" on record')
-        return self._reading(project, record)
+        return record
 
     def _reading(self, project: str, record: RunRecord) -> Reading:
         def open_file(handle: str) -> bytes:
             with self._files.open(project, handle) as file:
                 return file.read()
 
-        return Reading(record, open_file)
+        return Reading(project, record, open_file)
 
     # -- to stop
 
@@ -374,10 +432,12 @@ class Runs:
         here = self._going.get(run_id) or self._accepted.get(run_id)
         if here is not None and here.run.info.project == project:
             here.run.cancel()
+            if here.run.promised:  # whoever takes it over, should this process end first, is to know
+                self.records.ask_to_stop(project, run_id)
             return
         line = self.reading(project, run_id).line
         if line.ended is not None:
-            raise Conflict(f"run {run_id} is over already: it {line.status}")
+            raise Conflict(f"run {run_id} is over already ({line.status})")
         self.records.ask_to_stop(project, run_id)
 
     def cancel_all(self) -> int:
@@ -401,10 +461,10 @@ class Runs:
     # -- now and then
 
     def look_after(self) -> None:
-        """Put runs that take long on record, stop those that somebody asked to stop, and write again what could not be written."""
+        """Put runs that take long on record, stop those that somebody asked to stop, and try again what a disk refused."""
         now = self._clock.now()
         with self._lock:
-            long = [one for one in self._going.values() if not one.run.opened and now - one.run.began > LONG and self._records(one)]
+            long = [one for one in list(self._going.values()) if not one.run.opened and now - one.run.began > LONG and self._records(one)]
             for one in long:
                 record = opened(one.run, one.items)
                 one.run.opened = True
@@ -416,6 +476,19 @@ class Runs:
             again, self._unwritten = self._unwritten, []
         for entry in again:
             self._pending(entry, [record for record in entry.records if record.line.ended is None], self._write_later).tell(_told)
+        waiting, self._unbegun = self._unbegun, []
+        for project, run_id in waiting:
+            self._begin_again(project, run_id)
+
+    def _begin_again(self, project: str, run_id: str) -> None:
+        try:
+            record = self.records.get(project, run_id)
+            if record is not None:
+                self._hand_over(project, [record])
+        except Unavailable:
+            self._unbegun.append((project, run_id))
+        except NotFound as error:
+            log.warning("run %s does not begin: %s", run_id, error, extra=about(project=project, run_id=run_id))
 
     def _records(self, going: _Going) -> bool:
         return (going.plan.rules.record or self._settings.record) != "none"
@@ -427,9 +500,14 @@ class Runs:
                 found.setdefault(one.run.info.project, {})[one.run.info.id] = one.run
         return found
 
-    def trim(self, project: str) -> int:
-        """Delete the oldest records where they take too much room."""
-        return self.records.prune(project, None)
+    def trim(self) -> int:
+        """Delete the oldest records where they take too much room; how many."""
+        touched, self._touched = self._touched, set()
+        count = 0
+        for project in touched:
+            with suppress(NotFound):
+                count += self.records.prune(project, None)
+        return count
 
     def prune(self, project: str, until: float | None = None) -> int:
         """Delete records that are older than their workflow, or the server, keeps them."""
@@ -440,6 +518,13 @@ class Runs:
             return days if rules.keep is None else rules.keep
 
         return self.records.prune(project, keep, until)
+
+
+def _about(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
 
 
 def _told(failure: BaseException | None) -> None:

@@ -40,15 +40,16 @@ def shown(reading: Reading, most: int) -> dict[str, Any]:
     """A record in the shape that a manual start answers."""
     said = reading.said
     answer = {name: value for name, value in shown_line(reading.line).items() if name != "message"}
+    answer["project"] = reading.project
     lists = _Lists(most)
     nodes = [_node(node, lists) for node in said["nodes"]]
     if "request" in said:
         answer["request"] = {name: value for name, value in said["request"].items() if value or name == "method"}
     if "start" in said:
         answer["input"] = lists.cut(said["start"])
-    if said.get("output"):
-        node_id, name = said["output"]
-        answer["output"] = lists.cut(lists.given[node_id][name])
+    if reading.line.ended is not None:
+        node_id, name = said.get("output", ("", ""))
+        answer["output"] = lists.cut(lists.given[node_id][name]) if node_id else []
     answer["nodes"] = nodes
     for name in ("error", "response"):
         if name in said:

@@ -157,9 +157,14 @@ def _fitting(session: SqliteSession, query: RunQuery, looked: Sequence[str]) -> 
     if query.text is not None:
         source = "runs JOIN records USING (seq)"
         terms.append("(instr(lower(CAST(data AS TEXT)), ?) OR instr(lower(coalesce(error, '')), ?) OR instr(runs.id, ?))")
-        params += [query.text.lower()] * 3
+        params += [_lower(query.text)] * 3
     sql = f"SELECT runs.id FROM {source} WHERE {' AND '.join(terms)} ORDER BY runs.id DESC LIMIT ?"
     return [found for (found,) in session.execute(sql, [*params, query.limit])]
+
+
+def _lower(text: str) -> str:
+    """Text in lower case as SQLite's `lower` has it, which knows the letters of ASCII alone: others must stay what they are, too."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def _lines(session: SqliteSession, ids: Sequence[str]) -> list[RunLine]:

@@ -5,6 +5,7 @@ All of it happens in the run's thread, so that large outputs do not hold up the 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -19,6 +20,8 @@ from mechaway_core.triggers import Call
 from mechaway_core.web import problems
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.transfers import file_headers
+
+log = logging.getLogger("mechaway.runs")
 
 BODILESS = (204, 205, 304)  # statuses whose answers have no body (RFC 9110)
 
@@ -77,6 +80,7 @@ def _answer(answered: Answered, app: App, project: str, root: str) -> Answer:
     if answered.accepted:
         return _accepted(run.info.id, project, root)
     if run.failure is not None:
+        log.warning("%s", run.told(), extra=run.about())  # no error: whoever called is told
         return problems.failed_run(run)
     about = {"mechaway-run-id": run.info.id}
     if run.response is not None:

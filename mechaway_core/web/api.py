@@ -14,7 +14,6 @@ from mechaway_core import __version__, jsontext
 from mechaway_core.access.scopes import SCOPES
 from mechaway_core.app import DEFAULT_PROJECT, App, Saved, node_types
 from mechaway_core.errors import Invalid, MechawayError, NotFound, Problem
-from mechaway_core.runs import Later
 from mechaway_core.storage import Entry
 from mechaway_core.web import moving, problems, records
 from mechaway_core.web.bodies import Limit, Project, json_body, json_response, read_object
@@ -235,13 +234,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         if node is not None and not isinstance(node, str):
             raise Invalid("node must be the id of a trigger")
         timeout = app.left(request.scope.get(UNTIL))
-
-        def started() -> dict[str, Any] | Later[dict[str, Any]]:
-            run, pending = app.start_and_tell(project, workflow_id, node, wish.get("items"), timeout)
-            record = run.as_json(app.settings.record_items)
-            return record if pending is None else Later(record, pending)
-
-        record = await threads.run(started)
+        record = await threads.run(lambda: app.start_and_show(project, workflow_id, node, wish.get("items"), timeout))
         return json_response(record, headers={"mechaway-run-id": record["run_id"]})
 
     @router.post("/validate", tags=["workflows"], openapi_extra=_DOCUMENT)
@@ -273,7 +266,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
 
     _secret_routes(router, app)
     _schedule_routes(router, app)
-    records.add_routes(router, app)
+    records.add_routes(router, app, threads)
 
     @router.get("/projects", tags=["projects"])
     async def list_projects(request: Request) -> Response:

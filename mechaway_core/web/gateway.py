@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from mechaway_core import logs
 from mechaway_core.access.browser import cors_headers, preflight_headers
 from mechaway_core.app import DEFAULT_PROJECT, App
 from mechaway_core.errors import NotFound, Refused, TooMany, Unavailable
@@ -41,10 +42,18 @@ class Gateway:
         few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
         self.threads = threads or Threads(app.settings.max_runs, app.settings.max_waiting, few)
         self.transfers = 0  # uploads that come in and files that go out
-        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._api: ASGI | None = None
         self._api_lock = asyncio.Lock()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server was told to stop."""
+        return self.threads.draining
+
+    @draining.setter
+    def draining(self, told: bool) -> None:
+        self.threads.draining = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -56,7 +65,8 @@ class Gateway:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope["headers"])
-        request_id = headers.request_id(given.get(b"x-request-id"))
+        request_id = headers.request_id(given.get(b"x-request-id") or scope.get(headers.FRONT_ID))
+        logs.request_id.set(request_id)
         extra: list[Header] = [headers.NOSNIFF, (b"x-request-id", request_id)]
         asked = scope
         project, segments, scope = _address(scope)
@@ -217,8 +227,7 @@ class Gateway:
         token = self.door.credential(scope["headers"], _client(scope))
         if token is not None:
             method, path = scope["method"], scope["path"]
-            loop = asyncio.get_running_loop()
-            scope["mechaway.key"] = await loop.run_in_executor(None, self.door.admit_key, token, method, path)
+            scope["mechaway.key"] = await asyncio.to_thread(self.door.admit_key, token, method, path)
 
     # -- the end
 

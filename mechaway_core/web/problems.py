@@ -31,6 +31,7 @@ from mechaway_core.errors import (
     Unavailable,
     Unsupported,
 )
+from mechaway_core.logs import about
 from mechaway_core.record import Run
 
 log = logging.getLogger("mechaway.web")
@@ -74,7 +75,7 @@ class Answer:
 def answer(error: Exception, request_id: str = "") -> Answer:
     """The answer to whoever caused an error. What nobody expected is logged, and told without its inside."""
     if not isinstance(error, MechawayError):
-        log.error("a request failed unexpectedly%s", f" (request {request_id})" if request_id else "", exc_info=error)
+        log.error("a request failed unexpectedly", exc_info=error, extra=about(request_id=request_id or None))
         return problem(500, "Mechaway failed unexpectedly; the server's log says more")
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     headers: dict[str, str] = {}
