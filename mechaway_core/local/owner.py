@@ -131,7 +131,7 @@ class Owner:
     def _share(self) -> mmap.mmap:
         file = os.open(self._folder / f".{self.id}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(file, 0, PLACES * ID)  # else a full disk would end the process at its first write
+            os.write(file, bytes(PLACES * ID))  # written, not only made long: else a full disk would end the process when it notes a run
             return mmap.mmap(file, PLACES * ID)
         finally:
             os.close(file)

@@ -284,24 +284,34 @@ class Runs:
         """
         count = 0
         while records := self.records.abandoned(project, owner, before):
-            for record in records:
-                if self.count_attempt(project, record, begun is None or record.line.id in begun):
-                    self.hand_over(project, record)
+            stopped = self.records.asked_to_stop(project, [record.line.id for record in records])
+            counted = [self._counted(project, record, begun is None or record.line.id in begun, stopped) for record in records]
+            again = [record for record in counted if record is not None]
+            if again:
+                self.recorder.write(Entry(project, tuple(again)))  # together: there may be very many
+                self._hand_over(project, again)
             count += len(records)
             if owner is None:
                 break
         return count
 
-    def count_attempt(self, project: str, record: RunRecord, begun: bool = True) -> bool:
-        """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here.
+    def count_attempt(self, project: str, record: RunRecord) -> bool:
+        """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here."""
+        counted = self._counted(project, record, True, self.records.asked_to_stop(project, [record.line.id]))
+        if counted is not None:
+            self.recorder.write(Entry(project, (counted,)))
+        return counted is not None
 
-        One that only waited is no attempt, so it may be taken over as often as need be; `begun` says whether it may have begun.
+    def _counted(self, project: str, record: RunRecord, begun: bool, stopped: Collection[str]) -> RunRecord | None:
+        """What is to be on record of an open run that is to begin again; None when it was ended here.
+
+        One that only waited made no attempt, so it may be taken over as often as need be; `begun` says whether it may have begun.
         """
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
         begun = begun or line.status == "running"
-        if line.id in self.records.asked_to_stop(project, [line.id]):
+        if line.id in stopped:
             self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
         elif begun and line.attempt >= MOST_ATTEMPTS:
             self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
@@ -316,10 +326,8 @@ class Runs:
                     line.id, line.workflow_id, project, extra=_about(project, line),
                 )  # fmt: skip
             said = reading.said | {"promised": True}
-            record = RunRecord(replace(line, status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
-            self.recorder.write(Entry(project, (record,)))
-            return True
-        return False
+            return RunRecord(replace(line, status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
+        return None
 
     def hand_over(self, project: str, record: RunRecord) -> None:
         """Have an open run begun, in whatever process. Raises `Unavailable`."""
