@@ -116,13 +116,10 @@ class House:
         self.chance = chance
         self.ledger = ledger
         self.orphans: list[int] = []  # workers whose supervisor was killed; they end by themselves
-        self.logs: list[Path] = []
         self.server = self._start()
 
     def _start(self) -> Server:
-        server = Server(self.data, "--workers", str(self.workers), lua_workers=2, grace=1, run_timeout=20)
-        self.logs.append(Path(f"{server.logs}.err"))
-        return server
+        return Server(self.data, "--workers", str(self.workers), lua_workers=2, grace=1, run_timeout=20)
 
     @property
     def processes(self) -> list[int]:
@@ -147,7 +144,8 @@ class House:
         _kill(self.chance.choice(self.processes or [0]))
 
     def _leader(self) -> None:
-        _kill(holder_of(self.data / LOCK) or 0)
+        holder = holder_of(self.data / LOCK)
+        _kill(holder if holder in family(self.server.process.pid) else 0)  # not one that the test did not start
 
     def _lua(self) -> None:
         found = lua_workers(self.server.process.pid)
@@ -167,7 +165,7 @@ class House:
         until(lambda: not any(alive(pid) for pid in self.orphans), "the end of workers without a supervisor")
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int | None) -> None:
     if pid:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

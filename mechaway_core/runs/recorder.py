@@ -1,14 +1,15 @@
 """Puts runs on record: those that end in the same few milliseconds in one transaction.
 
 A run ends in its own thread, which does not wait for the disk: its record goes to the thread here, which writes all that came while it
-wrote the ones before, and then tells each of those who wait for theirs. Where a process serves one request at a time there is nothing to
-gather, and a record is written at once.
+wrote the ones before, and then tells each of those who wait for theirs. With many callers at a time it waits a moment for more. Where a
+process serves one request at a time there is nothing to gather, and a record is written at once.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -20,6 +21,8 @@ from mechaway_core.ports import Records, RunRecord
 T = TypeVar("T")
 
 GROUP = 256  # runs of one transaction
+CROWD = 16  # callers at a time from which on it pays to wait for more records: a transaction costs more than a record
+GATHERING = 0.003  # seconds of that
 
 log = logging.getLogger("mechaway.runs")
 
@@ -39,10 +42,12 @@ class Entry:
 class Recorder:
     """Writes records. Thread-safe."""
 
-    def __init__(self, records: Records, *, gathers: bool = True) -> None:
+    def __init__(self, records: Records, *, gathers: bool = True, sleep: Callable[[float], None] = time.sleep) -> None:
         """`gathers`: whether a thread of its own writes what comes from many."""
         self._records = records
         self.gathers = gathers
+        self.crowd: Callable[[], int] = lambda: 0  # how many callers wait at this moment; whoever serves them says so
+        self._sleep = sleep
         self._queue: SimpleQueue[tuple[Entry, Told] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -75,15 +80,18 @@ class Recorder:
                 self._thread.start()
 
     def _serve(self) -> None:
-        closing = False
+        closing, last = False, 0
         while not (closing and self._queue.empty()):  # what came at the same moment as the end is written, too
             group = [self._queue.get()]
+            if max(last, self.crowd()) >= CROWD:
+                self._sleep(GATHERING)
             try:
                 while len(group) < GROUP:
                     group.append(self._queue.get_nowait())
             except Empty:
                 pass
             closing = closing or None in group
+            last = len(group)
             self._settle([one for one in group if one is not None])
 
     def _settle(self, group: list[tuple[Entry, Told]]) -> None:

@@ -41,6 +41,7 @@ class Gateway:
         self._sleep = sleep  # before the answer to a failed authentication
         few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
         self.threads = threads or Threads(app.settings.max_runs, app.settings.max_waiting, few)
+        app.runs.recorder.crowd = lambda: self.threads.busy
         self.transfers = 0  # uploads that come in and files that go out
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._api: ASGI | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -243,3 +244,27 @@ def test_a_run_that_cannot_be_handed_over_is_on_record_all_the_same(recorder: Re
     run_id = new_run_id(1.0)
     Pending(recorder, entry(record(run_id, "queued")), then).wait()
     assert records.get("default", run_id) is not None
+
+
+def test_with_many_callers_what_comes_within_a_moment_is_written_together(records: Watched) -> None:
+    came = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        assert came.wait(PATIENCE)
+
+    recorder = Recorder(records, sleep=sleep)
+    recorder.crowd = lambda: 20
+    heard: SimpleQueue[BaseException | None] = SimpleQueue()
+    for number in range(10):
+        recorder.add(entry(record(new_run_id(1.0 + number))), heard.put)
+    came.set()
+    assert [heard.get(timeout=PATIENCE) for _ in range(10)] == [None] * 10
+    recorder.close()
+    assert len(records.groups) == 1
+
+
+def test_few_callers_wait_for_nobody(records: Watched) -> None:
+    recorder = Recorder(records, sleep=lambda _: pytest.fail("it waited"))
+    for number in range(3):
+        Pending(recorder, entry(record(new_run_id(1.0 + number)))).wait()
+    recorder.close()
