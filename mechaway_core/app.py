@@ -219,18 +219,24 @@ class App:
         return run
 
     def start_scheduled(
-        self, project: str, schedule: Schedule, due: float, timeout: float | None = None, begun: Callable[[Run], None] | None = None
+        self,
+        project: str,
+        schedule: Schedule,
+        due: float,
+        timeout: float | None = None,
+        begun: Callable[[Run], None] | None = None,
+        run_id: str | None = None,
     ) -> Run:
         """Run a workflow because its schedule was due, at `due` in seconds since 1970. Raises `NotFound` when it is gone.
 
-        `begun` is told of the run before its first node.
+        `begun` is told of the run before its first node; `run_id` is the id that it gets.
         """
         plan = self._registry.get(project, schedule.workflow_id)
         place = plan.index.get(schedule.node_id)
         if place is None or not plan.active or not plan.steps[place].node.trigger:
             raise NotFound(f'workflow "{schedule.workflow_id}" starts nothing at "{schedule.node_id}"')
         items = [triggers.scheduled(project, schedule.workflow_id, due, self.clock.now())]
-        run = self._engine.prepare(plan, plan.steps[place], project, "cron")
+        run = self._engine.prepare(plan, plan.steps[place], project, "cron", run_id)
         self.runs.begun(run, items).wait()
         if begun is not None:
             begun(run)

@@ -1,12 +1,12 @@
 """One run for each delivery, however often it is delivered: the `dedupe` of a webhook, and the header `Idempotency-Key`.
 
-    deliveries/{workflow}/{node}/{sha256 of the key}    {"state": "running" | "done", "until", "run", "keys", "print"?, "answer"?}
+    deliveries/{workflow}/{node}/{sha256 of the key}    {"state": "running" | "done", "until", "run", "keys", "kept", "print"?, "answer"?}
 
 The first delivery makes that document, which only one can, in whatever process; the second finds it. When the run is over the answer is
-put into it; when the run failed it is deleted, so that the sender's next attempt gets its chance. A claim whose process died is taken
-over once its run must be over; the run that comes then has the keys (`$run.key`) of the first one, so that what carries them is not done
-twice. A run that was accepted is found by its id as soon as it is on record. Each claim looks at a few old documents and deletes those
-that are past their time.
+put into it; when the run failed it is given back, so that the sender's next attempt gets its chance. A claim whose process died is taken
+over once its run must be over. The run that comes then, in either case, has the keys (`$run.key`) of the first one, so that what carries
+them is not done twice; so a claim is `kept` for the window beyond its end. A run that was accepted is found by its id as soon as it is on
+record. Each claim looks at a few old documents and deletes those that are past their time.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ class Claim:
             log.exception("the answer to a delivery could not be kept (%s)", self._key, extra=self._about)
 
     def release(self) -> None:
-        """Give the key back."""
+        """Give the delivery back. Its nodes may have acted, so the keys are kept for the next one."""
         try:
-            self._store.delete(self._project, self._key, self._version)
+            self._store.put(self._project, self._key, jsontext.encode({**self._said, "state": "running", "until": 0}), self._version)
         except Stale:
             pass
         except MechawayError:
@@ -152,19 +152,20 @@ class Deliveries:
             if isinstance(found, Stored):
                 held = orjson.loads(found.data)
                 running = held["state"] == "running"
-                if running or held["until"] > now:
+                if held["until"] > (0 if running else now):
                     _check_print(held, delivery)
                 if running and is_kept(held.get("run", "")):
                     raise KeptBefore(held["run"])
                 if held["until"] > now:
                     raise _met(held, delivery)
                 expect = found.version
-                if running:
-                    keys = held.get("keys", keys)
-            said: dict[str, Any] = {"run": delivery.run_id, "keys": keys}
+                if running and held.get("kept", 0) > now and held.get("print") == delivery.print:
+                    keys = held["keys"]
+            until = now + min(delivery.seconds + _SLACK, MOST_WINDOW)
+            said: dict[str, Any] = {"run": delivery.run_id, "keys": keys, "kept": until + delivery.window}
             if delivery.print is not None:
                 said["print"] = delivery.print
-            document = jsontext.encode({**said, "state": "running", "until": now + min(delivery.seconds + _SLACK, MOST_WINDOW)})
+            document = jsontext.encode({**said, "state": "running", "until": until})
             try:
                 version = self._store.put(project, place, document, expect)
             except Conflict:  # another one was quicker; `Stale` is one too
@@ -196,9 +197,9 @@ class Deliveries:
 
 
 def _is_past(held: Mapping[str, Any], now: float) -> bool:
-    """Whether nobody will ask for it any more. One that was cut off is kept for who comes again: it knows the keys of its run."""
-    kept = float(held["until"]) + (WINDOW if held["state"] == "running" else 0.0)
-    return kept <= now
+    """Whether nothing of a document counts any more."""
+    kept = held.get("kept", 0) if held["state"] == "running" else 0
+    return bool(max(held["until"], kept) <= now)
 
 
 def _check_print(held: Mapping[str, Any], delivery: Delivery) -> None:

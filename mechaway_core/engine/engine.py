@@ -78,7 +78,7 @@ class Engine:
         if run.failure is None:
             run.output = walk.output()
             run.response = walk.response()
-        run.ended = self.world.clock.now()
+        run.ended = max(self.world.clock.now(), run.began)  # the clock of the machine may have been set back meanwhile
         return run
 
     def lua_limits(self, memory_mb: int | None, timeout: float | None) -> Limits:

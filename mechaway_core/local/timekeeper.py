@@ -18,7 +18,7 @@ import os
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -32,7 +32,7 @@ from mechaway_core.handover import Taken
 from mechaway_core.local.schedules import Bell
 from mechaway_core.logs import about
 from mechaway_core.ports import Schedule
-from mechaway_core.record import Run, iso
+from mechaway_core.record import Run, iso, new_run_id
 from mechaway_core.timing import Timing
 
 log = logging.getLogger("mechaway.clock")
@@ -108,6 +108,7 @@ class Timekeeper:
         self._pool: ThreadPoolExecutor | None = None
         self._notes = ThreadPoolExecutor(1, thread_name_prefix="mechaway-clock-notes")
         self._thread = threading.Thread(target=self._serve, name="mechaway-clock", daemon=True)
+        self._since = 0.0  # when this process came to lead: who claimed something before that is gone
         self.leads = False
 
     def start(self) -> None:
@@ -135,6 +136,7 @@ class Timekeeper:
             return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._since = self._app.clock.now()
             self.leads = True
             if not self._stopped.is_set():
                 self._lead()
@@ -322,7 +324,18 @@ class Timekeeper:
     def _begun(self, entry: _Entry, looked: float, until: float) -> int:
         """How many of the first due times had begun before who kept time then was cut off and could not note it."""
         dues = islice(entry.timing.between(looked + 1e-3, until), MOST_QUEUED)
-        return sum(1 for _ in takewhile(lambda due: self._app.handover.is_claimed(entry.project, due, entry.schedule.claimed), dues))
+        return sum(1 for _ in takewhile(lambda due: self._had_run(entry, self._app.handover.holder(*self._what(entry, due))), dues))
+
+    def _had_run(self, entry: _Entry, holder: str | None) -> bool:
+        """Whether the run that a claim was made for began. Who was cut off between its claim and the record of its run began none."""
+        keeper, _, run_id = (holder or "").partition("/")
+        if not run_id or keeper == self._holder:
+            return holder is not None
+        return not self._app.runs.keeps_all(entry.project, entry.schedule.workflow_id) or self._app.runs.is_kept(entry.project, run_id)
+
+    @staticmethod
+    def _what(entry: _Entry, due: int) -> tuple[str, float, Sequence[str]]:
+        return entry.project, due, entry.schedule.claimed
 
     def _lost(self, entry: _Entry, due: float, count: int) -> None:
         sentence = missed_sentence(entry.project, entry.schedule, count, due)
@@ -408,16 +421,20 @@ class Timekeeper:
         project, schedule = entry.project, entry.schedule
         if not self._app.asks_for(project, schedule):
             raise NotFound("the document asks for something else by now")
-        claim = self._app.handover.claim(project, due, schedule.claimed, self._holder)
+        run_id = new_run_id(self._app.clock.now())
+        what, holder = self._what(entry, due), f"{self._holder}/{run_id}"
+        claim = self._app.handover.claim(*what, holder)
         if isinstance(claim, Taken):
-            return
+            if due >= self._since or self._had_run(entry, claim.holder):
+                return
+            claim = self._app.handover.take_over(*what, claim, holder)
 
         def begun(run: Run) -> None:
             with entry.lock:
                 entry.going[due] = run
 
         try:
-            run = self._app.start_scheduled(project, schedule, due, begun=begun)
+            run = self._app.start_scheduled(project, schedule, due, begun=begun, run_id=run_id)
         except MechawayError:
             self._app.handover.release(claim)
             raise

@@ -34,6 +34,7 @@ from mechaway_core.runs.hiding import hide, hide_headers
 from mechaway_core.workflow import Plan, Rules
 
 APART = 300  # bytes that say where a list of items is: smaller ones are not worth a file
+LINE = 1000  # bytes for each node beside that: a long run is no large one
 MOST_ERROR = 500  # characters of an error in the line of a run
 ANY_SIZE = 1 << 62  # bytes
 BAD = ("failed", "timed_out", "cancelled")  # statuses of nodes that did not get to their end
@@ -86,7 +87,7 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
         data = orjson.dumps(said)
     if len(data) > most:
         data = orjson.dumps(_smaller(said, len(data) - most, keep))
-    if len(data) > most:
+    if len(data) > most + LINE * len(run.nodes):
         data = orjson.dumps(_small(said))
     return RunRecord(line_of(run), data, known=run.opened, keep_days=_keep_days(plan.rules))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from mechaway_core.errors import MechawayError, NotFound, Unavailable
+from mechaway_core.errors import MechawayError, NotFound, NotOnRecord, Unavailable
 from mechaway_core.ports import Records, RunRecord
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ class Recorder:
     def add(self, entry: Entry, told: Told) -> None:
         """Put on record, and say so to `told`, in whatever thread."""
         if not self.gathers:
-            _say(told, self._try([entry]))
+            failure = self._try([entry])
+            _say(told, entry, failure)
             return
         if self._thread is None:
             self._begin()
@@ -96,8 +97,8 @@ class Recorder:
                 outcomes = [failure] * len(together)
             else:  # one of them cannot be written: the others must not suffer for it
                 outcomes = [self._try([entry]) for entry, _ in together]
-            for (_, told), outcome in zip(together, outcomes, strict=True):
-                _say(told, outcome)
+            for (entry, told), outcome in zip(together, outcomes, strict=True):
+                _say(told, entry, outcome)
 
     def _try(self, entries: Sequence[Entry]) -> BaseException | None:
         records: dict[str, RunRecord] = {}  # the last of each run: it may have begun and ended since the last time
@@ -118,11 +119,23 @@ class Recorder:
         return None
 
 
-def _say(told: Told, outcome: BaseException | None) -> None:
+def _say(told: Told, entry: Entry, outcome: BaseException | None) -> None:
     try:
-        told(outcome)
-    except Exception:  # others still wait for theirs
+        told(outcome if outcome is None else _about(entry, outcome))
+    except Exception:  # of who is told; others wait for this thread
         log.exception("whoever waited for a record could not be told")
+
+
+def _about(entry: Entry, failure: BaseException) -> BaseException:
+    """The same failure with the run that it is about."""
+    if not isinstance(failure, Unavailable) or not entry.records:
+        return failure
+    run_id = entry.records[0].line.id
+    return NotOnRecord(f"run {run_id} could not be put on record: {failure}", run_id)
+
+
+Otherwise = Callable[[Entry, BaseException], object]
+"""Is told why something could not be put on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +145,7 @@ class Pending:
     recorder: Recorder
     entry: Entry
     then: Callable[[], None] | None = None  # what begins once it is on record
-    otherwise: Callable[[], None] | None = None  # what happens when it cannot be; raises nothing
+    otherwise: Otherwise | None = None
 
     def wait(self) -> None:
         """Put it on record and wait for that. Raises as `Recorder.write` does."""
@@ -161,7 +174,7 @@ class Pending:
             if failure is None and self.then is not None:
                 self.then()
             elif failure is not None and self.otherwise is not None:
-                self.otherwise()
+                self.otherwise(self.entry, failure)
         except MechawayError as error:  # it is on record: whoever looks for abandoned runs finds it
             log.error("a run that was accepted could not be handed over yet: %s", error)
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from mechaway_core.record import Replays, Run, iso, run_id_of
 from mechaway_core.registry import Registry
 from mechaway_core.runs.document import Reading, as_far, cancelled, ended, lost, opened, without_hidden
 from mechaway_core.runs.listeners import Listeners
-from mechaway_core.runs.recorder import Entry, Pending, Recorder
+from mechaway_core.runs.recorder import Entry, Otherwise, Pending, Recorder
 from mechaway_core.runs.shown import shown, shown_line
 from mechaway_core.settings import Settings
 from mechaway_core.storage import Workflows
@@ -89,6 +89,7 @@ class Runs:
         self._held = 0  # bytes of the accepted ones
         self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
+        self._left: set[str] = set()  # runs that were stopped because this process is to end
 
     # -- a run that somebody waits for
 
@@ -96,6 +97,8 @@ class Runs:
         """Run it, and what is still to be put on record before anybody hears of its end, if anything is."""
         going = _Going(run, plan, items, carried)
         self._going[run.info.id] = going
+        if self._leaving:
+            self._leave(run)
         try:
             self.engine.run(plan, run, items, timeout, carried)
         finally:
@@ -107,7 +110,7 @@ class Runs:
             self._files.release(run.info.project, run.info.id)
 
     def _over(self, plan: Plan, run: Run) -> Pending | None:
-        if run.promised and run.status == "cancelled" and self._leaving:
+        if run.promised and run.failure is not None and run.info.id in self._left:
             return None  # not the run was to stop, but the server: another one begins it again
         policy = plan.rules.record or self._settings.record
         kept = policy == "all" or (policy == "errors" and run.failure is not None)
@@ -115,20 +118,20 @@ class Runs:
             return None
         record = ended(run, plan, self._most, lambda data: self._keep(run, data))
         heard = self._heard(run, record, plan.rules) if run.failure is not None else []
-        if kept:
-            return self._pending(Entry(run.info.project, (record, *heard)), heard)
-        gone = (run.info.id,) if run.opened else ()
-        return self._pending(Entry(run.info.project, tuple(heard), gone), heard) if heard or gone else None
+        gone = (run.info.id,) if run.opened and not kept else ()
+        if not (kept or heard or gone):
+            return None
+        entry = Entry(run.info.project, (record, *heard) if kept else tuple(heard), gone)
+        return self._pending(entry, heard, self._write_later if run.opened else None)
 
     def _keep(self, run: Run, data: bytes) -> str:
         most = int(self._settings.max_file_mb * 1_000_000)
         return self._files.write(run.info.project, run.info.id, "items.json", "application/json", [data], most).handle
 
-    def _pending(self, entry: Entry, started: Sequence[RunRecord]) -> Pending:
+    def _pending(self, entry: Entry, started: Sequence[RunRecord], otherwise: Otherwise | None = None) -> Pending:
         self._touched.add(entry.project)
-        if not started:
-            return Pending(self.recorder, entry)
-        return Pending(self.recorder, entry, lambda: self._hand_over(entry.project, started))
+        then = (lambda: self._hand_over(entry.project, started)) if started else None
+        return Pending(self.recorder, entry, then, otherwise)
 
     # -- a run that nobody waits for
 
@@ -151,11 +154,15 @@ class Runs:
                 self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
             self._hand_over(project, [record])
 
-        return Pending(self.recorder, Entry(project, (record,)), begin, lambda: self._files.delete(project, run_id))
+        return Pending(self.recorder, Entry(project, (record,)), begin, lambda _entry, _failure: self._files.delete(project, run_id))
 
     def is_kept(self, project: str, run_id: str) -> bool:
         """Whether a run is on record."""
         return self.records.get(project, run_id) is not None
+
+    def keeps_all(self, project: str, workflow_id: str) -> bool:
+        """Whether every run of a workflow stays on record."""
+        return (self._rules(project, workflow_id).record or self._settings.record) == "all"
 
     def begun(self, run: Run, items: Items) -> Pending:
         """What is to be put on record of a run that is about to begin here and must not vanish with this process."""
@@ -173,7 +180,9 @@ class Runs:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
     def begin(self, project: str, run_id: str, timeout: float | None = None) -> tuple[Run, Pending | None] | None:
-        """Run an open run, and what is still to be put on record. None when it is over, or was never there."""
+        """Run an open run, and what is still to be put on record. None when it is over, was never there, or is for another process."""
+        if self._leaving:
+            return None
         going = self._accepted.pop(run_id, None)
         if going is not None:
             self._held -= going.size  # a race costs some bytes of the count, no more
@@ -211,14 +220,16 @@ class Runs:
                 log.error("%s", run.told(), extra=run.about())
 
     def finish(self, pending: Pending | None) -> None:
-        """Put the end of an accepted run on record, and try that again later when the disk is full. Nobody waits for it."""
+        """Put the end of an accepted run on record. Nobody waits for it."""
         if pending is not None:
-            pending.tell(lambda failure: self._written(pending.entry, failure))
+            pending.tell(_told)
 
-    def _written(self, entry: Entry, failure: BaseException | None) -> None:
+    def _write_later(self, entry: Entry, failure: BaseException) -> None:
+        """The end of a run that is on record as open could not be written: it stays open until that is done."""
         if isinstance(failure, Unavailable):
             log.error("the end of a run could not be put on record, which is tried again: %s", failure)
-            self._unwritten.append(entry)
+            with self._lock:
+                self._unwritten.append(entry)
         elif isinstance(failure, MechawayError):  # its project was deleted
             log.warning("the end of a run was not put on record: %s", failure)
 
@@ -266,13 +277,17 @@ class Runs:
 
     # -- runs whose process is gone
 
-    def take_over(self, project: str, owner: str | None, before: float) -> int:
-        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment."""
+    def take_over(self, project: str, owner: str | None, before: float, begun: Collection[str] | None = None) -> int:
+        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment.
+
+        `begun` are those that may have begun there, of the accepted ones; None: any of them.
+        """
         count = 0
         while records := self.records.abandoned(project, owner, before):
-            for record in records:
-                if self.count_attempt(project, record):
-                    self.hand_over(project, record)
+            stopped = self.records.asked_to_stop(project, [record.line.id for record in records])
+            settled = [one for record in records if (one := self._settled(project, record, stopped, begun)) is not None]
+            self.recorder.write(Entry(project, tuple(settled)))
+            self._hand_over(project, settled)
             count += len(records)
             if owner is None:
                 break
@@ -280,32 +295,41 @@ class Runs:
 
     def count_attempt(self, project: str, record: RunRecord) -> bool:
         """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here."""
-        line, reading = record.line, self._reading(project, record)
-        rules = self._rules(project, line.workflow_id)
-        again = rules.on_lost or ("again" if reading.promised else "fail")
-        if line.id in self.records.asked_to_stop(project, [line.id]):
-            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
-        elif line.attempt >= MOST_ATTEMPTS:
-            self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
-        elif again == "fail" and not (reading.promised and line.status == "queued"):
-            self._lose(
-                project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
-            )
-        else:
-            log.warning(
-                "run %s of workflow %s in project %s is begun again: its process ended before it did",
-                line.id, line.workflow_id, project, extra=_about(project, line),
-            )  # fmt: skip
-            status = "running" if line.status == "running" else "queued"
-            said = reading.said | {"promised": True}
-            record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
-            self.recorder.write(Entry(project, (record,)))
-            return True
-        return False
+        settled = self._settled(project, record, self.records.asked_to_stop(project, [record.line.id]), None)
+        if settled is not None:
+            self.recorder.write(Entry(project, (settled,)))
+        return settled is not None
 
     def hand_over(self, project: str, record: RunRecord) -> None:
         """Have an open run begun, in whatever process. Raises `Unavailable`."""
         self._hand_over(project, [record])
+
+    def _settled(self, project: str, record: RunRecord, stopped: Collection[str], begun: Collection[str] | None) -> RunRecord | None:
+        """What is to be on record of an abandoned run so that it begins again. None when it is not to: then it is ended here."""
+        line, reading = record.line, self._reading(project, record)
+        rules = self._rules(project, line.workflow_id)
+        again = rules.on_lost or ("again" if reading.promised else "fail")
+        may_have_begun = line.status == "running" or begun is None or line.id in begun
+        if again == "fail" and reading.promised:  # it is on record as running before its first node
+            may_have_begun = line.status == "running"
+        if line.id in stopped:
+            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
+            return None
+        if may_have_begun and line.attempt >= MOST_ATTEMPTS:
+            self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
+            return None
+        if may_have_begun and again == "fail":
+            self._lose(
+                project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
+            )
+            return None
+        if may_have_begun:
+            log.warning(
+                "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                line.id, line.workflow_id, project, extra=_about(project, line),
+            )  # fmt: skip
+        said = reading.said | {"promised": True}
+        return RunRecord(replace(line, status="queued", attempt=line.attempt + may_have_begun), orjson.dumps(said), known=True)
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
@@ -424,11 +448,16 @@ class Runs:
 
     def cancel_all(self) -> int:
         """Stop all runs of this process because it is to end; how many there were. Accepted ones are left for another process."""
-        self._leaving = True
+        self._leaving = True  # first: a run that begins at this moment is either in the list or sees it
         going = [one.run for one in list(self._going.values())]
         for run in going:
-            run.cancel()
+            self._leave(run)
         return len(going)
+
+    def _leave(self, run: Run) -> None:
+        if not run.cancelled:  # who was told to stop before is not begun again
+            self._left.add(run.info.id)
+            run.cancel()
 
     @property
     def going(self) -> int:
@@ -449,9 +478,10 @@ class Runs:
         for project, runs in self._open_here().items():
             for run_id in self.records.asked_to_stop(project, list(runs)):
                 runs[run_id].cancel()
-        again, self._unwritten = self._unwritten, []
+        with self._lock:
+            again, self._unwritten = self._unwritten, []
         for entry in again:
-            self.recorder.add(entry, lambda failure, entry=entry: self._written(entry, failure))  # type: ignore[misc]
+            self._pending(entry, [record for record in entry.records if record.line.ended is None], self._write_later).tell(_told)
         waiting, self._unbegun = self._unbegun, []
         for project, run_id in waiting:
             self._begin_again(project, run_id)
@@ -501,6 +531,10 @@ def _about(project: str, line: RunLine) -> dict[str, Any]:
     return about(
         project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
     )  # fmt: skip
+
+
+def _told(failure: BaseException | None) -> None:
+    """Nobody waits for it; what is to be done about a failure is done elsewhere."""
 
 
 def _let_go(failure: BaseException | None) -> None:

@@ -83,6 +83,11 @@ class Gateway:
                 return
         except Refused as error:
             answer = await self._refuse(error, asked, request_id)
+        except asyncio.CancelledError:
+            if not self.draining:
+                raise
+            # by the server that is to end now; it sends what it is given before it does
+            answer = problems.answer(Unavailable("the server shut down before the run was over; try again"))
         except Exception as error:
             answer = problems.answer(error, request_id.decode())
         if self.draining:

@@ -20,6 +20,7 @@ from mechaway_core.errors import (
     NodeError,
     NotAllowed,
     NotFound,
+    NotOnRecord,
     OutOfTime,
     Problem,
     Stale,
@@ -87,6 +88,8 @@ def answer(error: Exception, request_id: str = "") -> Answer:
     elif isinstance(error, Unavailable | Busy):
         headers["retry-after"] = "1"
     extra: dict[str, Any] = {"errors": problems(error.problems)} if isinstance(error, Invalid) and error.problems else {}
+    if isinstance(error, NotOnRecord):
+        headers["mechaway-run-id"] = extra["run_id"] = error.run_id
     return problem(status, str(error), headers, **extra)
 
 

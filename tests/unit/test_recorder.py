@@ -228,11 +228,11 @@ def test_what_follows_a_record_happens_once_it_is_there_and_not_without_it(recor
         assert records.get("default", run_id) is not None
         seen.append("then")
 
-    Pending(recorder, entry(record(run_id)), then, lambda: seen.append("otherwise")).wait()
+    Pending(recorder, entry(record(run_id)), then, lambda _entry, _failure: seen.append("otherwise")).wait()
     assert seen == ["then"]
     records.full = True
     with pytest.raises(Unavailable):
-        Pending(recorder, entry(record(new_run_id(1.0))), then, lambda: seen.append("otherwise")).wait()
+        Pending(recorder, entry(record(new_run_id(1.0))), then, lambda _entry, _failure: seen.append("otherwise")).wait()
     assert seen == ["then", "otherwise"]
 
 

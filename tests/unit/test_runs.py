@@ -53,6 +53,8 @@ class Time(LocalClock):
 class Held:
     """An `Invoke` that starts what it was given when the test says so."""
 
+    here = True
+
     def __init__(self) -> None:
         self.started: list[tuple[str, str]] = []
         self.full = False
@@ -635,7 +637,7 @@ def test_a_run_that_nobody_was_promised_is_begun_again_only_where_its_workflow_s
         assert other.runs.take_over("default", "a", 9e9) == 1
         record = other.history.get("default", run_id)
         if again:
-            assert (record["status"], record["attempt"]) == ("running", 2)
+            assert (record["status"], record["attempt"]) == ("queued", 2)
         else:
             assert (record["status"], record["error"]["type"]) == ("failed", "lost")
             assert "its nodes may have acted" in record["error"]["message"]
