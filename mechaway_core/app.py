@@ -387,6 +387,11 @@ class App:
         """Stop every run of this process because it is to end; how many there were."""
         return self.runs.cancel_all()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether this process is to end and its runs were told so."""
+        return self.runs.leaving
+
     # -- runs on record
 
     def find_runs(self, project: str, query: RunQuery) -> tuple[list[dict[str, Any]], str | None]:

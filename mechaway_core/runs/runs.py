@@ -425,6 +425,11 @@ class Runs:
         return len(going)
 
     @property
+    def leaving(self) -> bool:
+        """Whether all runs of this process were stopped because it is to end."""
+        return self._leaving
+
+    @property
     def going(self) -> int:
         """How many runs go on in this process."""
         return len(self._going)

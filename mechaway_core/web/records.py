@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mechaway_core import jsontext
 from mechaway_core.app import DEFAULT_PROJECT, App
-from mechaway_core.errors import Invalid, Problem
+from mechaway_core.errors import Invalid, MechawayError, Problem
 from mechaway_core.ports import RunQuery
 from mechaway_core.runs import replay, shown_line
 from mechaway_core.timing import moment_of
@@ -174,8 +174,11 @@ def _wish(said: dict[str, Any]) -> replay.Wish:
 async def _events(app: App, project: str, mark: int, request: Request) -> AsyncIterator[bytes]:
     silent = 0.0
     yield b": watching\n\n"
-    while not await request.is_disconnected():
-        lines, mark = await run_in_threadpool(app.watch_runs, project, mark)
+    while not (app.leaving or await request.is_disconnected()):
+        try:
+            lines, mark = await run_in_threadpool(app.watch_runs, project, mark)
+        except MechawayError:  # its project was deleted, or the disk is away: who asks again is told
+            return
         for line in lines:
             yield b"id: %d\nevent: run\ndata: %b\n\n" % (mark, jsontext.encode(shown_line(line)))
         silent = 0.0 if lines else silent + LOOK_EVERY
