@@ -377,20 +377,22 @@ class RunLine:
 class RunRecord:
     """What is on record of a run: its line, and all the rest as a JSON document.
 
-    `known` tells that something may be on record of it already.
+    `known` tells that something may be on record of it already. `keep_days` is for how long it stays there once it has ended, None: as
+    the server has it.
     """
 
     line: RunLine
     data: bytes
     known: bool = False
+    keep_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
     """Which runs to list, newest first. Empty conditions fit every run.
 
-    Moments are seconds since 1970, of when a run began: from `since` on, before `until`. `text` stands in the record, in whatever case.
-    `after` is where the page before ended.
+    Moments are seconds since 1970, of when a run began: from `since` on, before `until`. `text` stands in the record,
+    where A to Z are like a to z. `after` is where the page before ended.
     """
 
     workflow_id: str | None = None
@@ -457,7 +459,9 @@ class Records(Protocol):
 
 
 class Invoke(Protocol):
-    """Has a run that is on record begun somewhere else, and does not wait for it."""
+    """Has a run that is on record begun somewhere else, and does not wait for it. `here`: that is in this process, and nowhere else."""
+
+    here: bool
 
     def start(self, project: str, run_id: str, workflow_id: str) -> None:
         """Hand the start of an open run over. Should it get lost from here on, whoever looks for abandoned runs finds it."""

@@ -77,6 +77,7 @@ def main() -> None:
     from tests.lambda_events import Context
 
     app = local.build(aws.behind_http_api(Settings.load()))
+    app.runs.recorder.gathers = False  # as in an installation
     handler = aws.api_handler(lambda: app)
     for line in sys.stdin:
         event = json.loads(line)

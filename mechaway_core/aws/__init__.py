@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechaway_core.app import App
+    from mechaway_core.aws.attempt import LambdaContext
     from mechaway_core.aws.http import Handler
-    from mechaway_core.aws.runner import LambdaContext
     from mechaway_core.settings import Settings
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger("mechaway.reconcile")
 
 @dataclass(slots=True)
 class Report:
-    """What there was to do, by project; what could not be done; how many old claims and parcels went."""
+    """What there was to do, by project; what could not be done; how many old claims and leases went."""
 
     changes: dict[str, Change] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ def _settle(app: App, project: str, act: bool, report: Report) -> None:
         )  # fmt: skip
     if act:
         try:
-            report.swept += app.handover.sweep(project, app.clock.now())
+            report.swept += app.handover.sweep(project, app.clock.now()) + app.leases.sweep(project, app.clock.now())
         except NotFound:  # a project that is gone, but for its schedules
             return
 

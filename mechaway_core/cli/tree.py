@@ -102,7 +102,7 @@ def _below(node: _Node, indent: str, wanted: Wanted, screen: Screen) -> Iterator
     if wanted.log:
         for said in node.get("log", ()):
             yield from _text(f"log: {said}", indent)
-    if wanted.items and node["status"] != "skipped":
+    if wanted.items and (node["input"] or node["status"] != "skipped"):
         yield from _items("in", node["input"], indent, screen)
         for name, items in node["output"].items():
             yield from _items(f"out by {name}", items, indent, screen, node["items_out"][name])

@@ -25,6 +25,8 @@ Work = Callable[[str, str], None]
 class LocalInvoke:
     """An `Invoke` with so many runs at a time at most; more wait in line, up to `waiting`. `serve` says what runs them."""
 
+    here = True
+
     def __init__(self, most: int, waiting: int) -> None:
         self._most = most
         self._waiting = waiting

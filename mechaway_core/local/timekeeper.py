@@ -325,8 +325,10 @@ class Timekeeper:
         return sum(1 for _ in takewhile(lambda due: self._app.handover.is_claimed(entry.project, due, entry.schedule.claimed), dues))
 
     def _lost(self, entry: _Entry, due: float, count: int) -> None:
-        log.error("%s", missed_sentence(entry.project, entry.schedule, count, due), extra=entry.about(due))
+        sentence = missed_sentence(entry.project, entry.schedule, count, due)
+        log.error("%s", sentence, extra=entry.about(due))
         self._note(entry, lambda: self._app.fires.missed(*entry.place, due, count))
+        self._note(entry, lambda: self._app.runs.missed(*entry.place, due, count, sentence))
 
     # -- what is due
 

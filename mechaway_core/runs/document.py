@@ -88,20 +88,21 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
         data = orjson.dumps(_smaller(said, len(data) - most, keep))
     if len(data) > most:
         data = orjson.dumps(_small(said))
-    return RunRecord(line_of(run), data, known=run.opened)
+    return RunRecord(line_of(run), data, known=run.opened, keep_days=_keep_days(plan.rules))
 
 
 def lost(record: RunRecord, rules: Rules, message: str, now: float) -> RunRecord:
     """The record of a run that began and will not end: with the items it began with, so that it can be run again."""
     said = _shared(record, rules) | {"error": {"type": "lost", "message": message}}
     line = replace(record.line, status="failed", ended=now, error=message)
-    return RunRecord(line, orjson.dumps(said), known=True)
+    return RunRecord(line, orjson.dumps(said), known=True, keep_days=_keep_days(rules))
 
 
 def cancelled(record: RunRecord, rules: Rules, now: float) -> RunRecord:
     """The record of a run that somebody asked to stop and whose process did not live to do it."""
     said = _shared(record, rules) | {"error": {"type": "cancelled", "message": CANCELLED}}
-    return RunRecord(replace(record.line, status="cancelled", ended=now, error=CANCELLED), orjson.dumps(said), known=True)
+    line = replace(record.line, status="cancelled", ended=now, error=CANCELLED)
+    return RunRecord(line, orjson.dumps(said), known=True, keep_days=_keep_days(rules))
 
 
 def as_far(run: Run, plan: Plan) -> RunRecord:
@@ -119,6 +120,10 @@ def _shared(record: RunRecord, rules: Rules) -> dict[str, Any]:
     if "request" in said:
         said["request"] |= {"headers": hide_headers(said["request"]["headers"])}
     return _redacted(said, rules) if rules.redact else said
+
+
+def _keep_days(rules: Rules) -> float | None:
+    return None if rules.keep is None else rules.keep / 86_400
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:

@@ -143,9 +143,10 @@ class Runs:
         run.opened = True
         project, run_id = run.info.project, run.info.id
         context = copy_context()
+        here = self.begins and self._invoke.here
 
         def begin() -> None:
-            if self.begins and self._held + len(record.data) < HELD:
+            if here and self._held + len(record.data) < HELD:
                 self._held += len(record.data)
                 self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
             self._hand_over(project, [record])
@@ -207,9 +208,7 @@ class Runs:
             run, pending = found
             self.finish(pending)
             if run.failure is not None:
-                log.error(
-                    "run %s of workflow %s in project %s %s: %s", run_id, run.info.workflow_id, project, run.status, run.failure.message
-                )
+                log.error("%s", run.told(), extra=run.about())
 
     def finish(self, pending: Pending | None) -> None:
         """Put the end of an accepted run on record, and try that again later when the disk is full. Nobody waits for it."""
@@ -272,13 +271,15 @@ class Runs:
         count = 0
         while records := self.records.abandoned(project, owner, before):
             for record in records:
-                self._take_over(project, record)
+                if self.count_attempt(project, record):
+                    self.hand_over(project, record)
             count += len(records)
             if owner is None:
                 break
         return count
 
-    def _take_over(self, project: str, record: RunRecord) -> None:
+    def count_attempt(self, project: str, record: RunRecord) -> bool:
+        """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here."""
         line, reading = record.line, self._reading(project, record)
         rules = self._rules(project, line.workflow_id)
         again = rules.on_lost or ("again" if reading.promised else "fail")
@@ -299,7 +300,12 @@ class Runs:
             said = reading.said | {"promised": True}
             record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
             self.recorder.write(Entry(project, (record,)))
-            self._hand_over(project, [record])
+            return True
+        return False
+
+    def hand_over(self, project: str, record: RunRecord) -> None:
+        """Have an open run begun, in whatever process. Raises `Unavailable`."""
+        self._hand_over(project, [record])
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
@@ -423,11 +429,6 @@ class Runs:
         for run in going:
             run.cancel()
         return len(going)
-
-    @property
-    def leaving(self) -> bool:
-        """Whether all runs of this process were stopped because it is to end."""
-        return self._leaving
 
     @property
     def going(self) -> int:

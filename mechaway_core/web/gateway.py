@@ -42,10 +42,18 @@ class Gateway:
         few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
         self.threads = threads or Threads(app.settings.max_runs, app.settings.max_waiting, few)
         self.transfers = 0  # uploads that come in and files that go out
-        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._api: ASGI | None = None
         self._api_lock = asyncio.Lock()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server was told to stop."""
+        return self.threads.draining
+
+    @draining.setter
+    def draining(self, told: bool) -> None:
+        self.threads.draining = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -128,7 +136,7 @@ class Gateway:
             return None
         if webhook and len(segments) > 1:
             workflow_id, call = _call(segments[1:], scope, b"")
-            if await self.threads.run(lambda: self.app.takes(project, workflow_id, call)):
+            if await self.threads.run(lambda: self.app.calls.takes(project, workflow_id, call)):
                 return None
         return Answer(204, b"", None, preflight_headers(given.get(b"access-control-request-headers")))
 
@@ -152,7 +160,7 @@ class Gateway:
         workflow_id, head = _call(segments, scope, b"")
         self.transfers += 1
         try:
-            await asyncio.to_thread(self.app.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
+            await asyncio.to_thread(self.app.calls.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
             async with spooled(scope, receive, self.app.settings) as (body, spool):
                 call = replace(head, body=body, spool=spool)
                 root = scope.get("root_path", "")

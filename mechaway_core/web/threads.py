@@ -38,6 +38,7 @@ class Threads:
         self.most = most
         self.room = most + waiting
         self.busy = 0  # jobs that were taken on and are not over; only the event loop's thread touches it
+        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self.added = 0  # threads beyond the first few
         self._few = min(few, most)
         self._lock = threading.Lock()  # over `added` and the next two

@@ -64,6 +64,7 @@ def test_both_may_do_the_work(role: Likeness, stack: Stack) -> None:
     bucket, key = stack.bucket, stack.outputs["KeyArn"]
     calls: dict[str, Call] = {
         "put": lambda to: to.client("s3").put_object(Bucket=bucket, Key="try/object", Body=b"x"),
+        "put a record": lambda to: to.client("s3").put_object(Bucket=bucket, Key="try/object", Body=b"x", Tagging="days=7"),
         "get": lambda to: to.client("s3").get_object(Bucket=bucket, Key="try/object"),
         "list": lambda to: to.client("s3").list_objects_v2(Bucket=bucket),
         "delete": lambda to: to.client("s3").delete_object(Bucket=bucket, Key="try/object"),

@@ -224,6 +224,23 @@ def test_the_record_of_a_workflow_that_is_gone_is_still_shown(server: Server) ->
     assert [line.split()[1] for line in runs(server.data, "show", run_id).splitlines()[1:]] == ["hook", "work"]
 
 
+def test_a_run_that_was_lost_is_shown_with_what_it_began_with(data: Path) -> None:
+    endless = lua("endless", "while true do end", params={"script": "while true do end", "timeout": 60})
+    with Server(data) as server:
+        server.save(chain("cut", hook(mode="accept"), endless, settings={"on_lost": "fail"}))
+        run_id = server.http.post("/webhook/cut/", json={"n": 1}).json()["run_id"]
+        until(lambda: listed(data, "--status", "running"), "its first node")
+        shown = without_times(runs(data, "show", run_id))
+        assert shown[0].startswith("* running · cut, version 1 · webhook · ")
+        server.kill()
+    with Server(data) as server:
+        until(ended(server, run_id), "somebody who looks after it")
+        lines = runs(data, "show", run_id, "--items").splitlines()
+        assert lines[0].startswith("✗ failed · cut, version 1 · webhook · ")
+        assert lines[1].startswith("  lost: its process ended while the run went on")
+        assert lines[2:] == ['  in: {"n": 1}', "  no node of it is on record"]
+
+
 def test_run_show_means_the_file_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "show").write_text((EXAMPLES / "poc.json").read_text())
     words = [

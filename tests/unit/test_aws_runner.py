@@ -260,7 +260,7 @@ def test_while_kms_is_down_a_run_that_needs_secrets_is_raised_and_another_attemp
     assert len(seen(app)) == 1
 
 
-# -- runs that nobody waits for
+# -- runs that somebody starts with an event of their own
 
 
 def asked(**changes: Any) -> Event:
@@ -282,17 +282,7 @@ def test_a_run_that_nobody_waits_for_begins_with_its_items_once(app: App) -> Non
     assert [row["trigger_type"] for row in seen(app)] == ["hand", "hand"]
 
 
-def test_a_parcel_is_opened_and_goes_when_its_run_is_over(app: App) -> None:
-    parcel = app.handover.send("default", 1_767_323_100.5, "one", [{"trigger_type": "parcel"}])
-    event = asked(parcel=parcel)
-    del event["items"]
-    assert dispatch(event, Context(), app)["status"] == "succeeded"
-    assert [row["trigger_type"] for row in seen(app)] == ["parcel"]
-    with pytest.raises(NotFound):
-        app.handover.receive("default", parcel)
-
-
-@pytest.mark.parametrize("changes", [{"workflow": "none"}, {"project": "none"}, {"parcel": "parcels/x/none"}, {"parcel": "vault/key"}])
+@pytest.mark.parametrize("changes", [{"workflow": "none"}, {"project": "none"}])
 def test_a_run_that_cannot_begin_is_raised_at_every_attempt(app: App, changes: Event) -> None:
     context = Context()
     for _ in range(2):
