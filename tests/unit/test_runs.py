@@ -953,7 +953,7 @@ def notes(home: Home, project: str = "default") -> list[str]:
 
 def test_only_listeners_that_are_there_and_on_hear_of_anything(home: Home) -> None:
     app = home.app()
-    app.put("default", by_hand(FAIL))
+    app.put("default", by_hand(FAIL, on_failure="alarm"))
     deaf = listener()
     deaf["nodes"][0]["disabled"] = True
     changes: list[tuple[Callable[[], Any], bool]] = [
