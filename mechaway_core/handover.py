@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import orjson
@@ -35,9 +35,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was claimed before, and by whom."""
+    """What was claimed before, and by whom. `version` is the store's."""
 
     holder: str
+    version: str = field(default="", compare=False)
 
 
 class Handover:
@@ -53,7 +54,12 @@ class Handover:
             return Claim(project, key, self._store.put(project, key, orjson.dumps({"holder": holder}), ABSENT))
         except Conflict:
             found = self._store.get(project, key)
-            return Taken(str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else "")
+            return Taken(str(orjson.loads(found.data)["holder"]), found.version) if isinstance(found, Stored) else Taken("")
+
+    def take_over(self, project: str, moment: float, what: Sequence[str], taken: Taken, holder: str) -> Claim:
+        """The claim of somebody who is gone and did nothing under it. Raises `Stale` when another one was quicker."""
+        key = _claim(moment, what)
+        return Claim(project, key, self._store.put(project, key, orjson.dumps({"holder": holder}), taken.version))
 
     def once(self, project: str, moment: float, what: Sequence[str], holder: str, act: Callable[[], object]) -> bool:
         """Do what happens at a moment unless somebody has it; whether it was done. What raises gives the claim back."""
@@ -70,6 +76,11 @@ class Handover:
     def is_claimed(self, project: str, moment: float, what: Sequence[str]) -> bool:
         """Whether somebody has what happens at a moment, as far as claims are kept."""
         return isinstance(self._store.get(project, _claim(moment, what)), Stored)
+
+    def holder(self, project: str, moment: float, what: Sequence[str]) -> str | None:
+        """Who has what happens at a moment, as far as claims are kept."""
+        found = self._store.get(project, _claim(moment, what))
+        return str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else None
 
     def release(self, claim: Claim) -> None:
         """Give a claim back: nothing was done under it."""

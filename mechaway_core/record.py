@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from mechaway_core.cancellation import Cancellation
+from mechaway_core.logs import about
 from mechaway_core.node import Exits, Items, Request, Response, RunInfo
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
@@ -130,6 +131,27 @@ class Run:
     def cancel(self) -> None:
         """Stop the run: what it has in flight is ended, and no further node begins. From any thread; returns at once."""
         self.cancellation.ask()
+
+    def about(self, node_id: str | None = None) -> dict[str, Any]:
+        """What a line of the log about it says beside its sentence; the node is the one that failed unless another is named."""
+        if node_id is None and self.failure is not None:
+            node_id = self.failure.node
+        info = self.info
+        return about(
+            project=info.project,
+            workflow_id=info.workflow_id,
+            version=self.version,
+            run_id=info.id,
+            trigger=info.trigger,
+            node_id=node_id,
+            status=self.status,
+        )
+
+    def told(self) -> str:
+        """What became of it, in a sentence for the log."""
+        info, failure = self.info, self.failure
+        sentence = f"run {info.id} of workflow {info.workflow_id} in project {info.project} {self.status}"
+        return sentence if failure is None else f"{sentence}: {failure.message}"
 
     def as_json(self, most: int) -> dict[str, Any]:
         """The record of the run; each list of items is cut after `most`."""

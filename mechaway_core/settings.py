@@ -51,6 +51,10 @@ class Settings:
         "",
         secret=True,
     )
+    log: Literal["auto", "text", "json"] = setting(
+        "Form of the log: text, json (one object a line), or auto, which is text on a terminal and json elsewhere. In AWS it is json.",
+        "auto",
+    )
     grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
@@ -232,6 +236,8 @@ class AwsVariables:
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    function_name: str = ""
+    trace_id: str = ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> AwsVariables:
@@ -244,6 +250,8 @@ class AwsVariables:
             access_key=environ.get("AWS_ACCESS_KEY_ID", ""),
             secret_key=environ.get("AWS_SECRET_ACCESS_KEY", ""),
             session_token=environ.get("AWS_SESSION_TOKEN", ""),
+            function_name=environ.get("AWS_LAMBDA_FUNCTION_NAME", ""),
+            trace_id=environ.get("_X_AMZN_TRACE_ID", "").partition(";")[0].removeprefix("Root="),
         )
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mechaway_core.fires import Fires, missed_sentence
+from mechaway_core.fires import Fires, about_schedule, missed_sentence
 from mechaway_core.late import LateRuns
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.storage import Entry
@@ -70,7 +70,7 @@ class Watchdog:
 
     def _missed(self, project: str, schedule: Schedule, timing: Timing, due: tuple[int, ...]) -> Missed:
         sentence = missed_sentence(project, schedule, len(due), due[-1])
-        log.error(sentence)
+        log.error("%s", sentence, extra=about_schedule(project, schedule, due[-1]))
         again = {"skip": (), "last": due[-1:], "all": due}[timing.catch_up]
         caught_up = sum(self._late.begin(project, schedule, one, "watchdog") for one in again)
         place, count = (project, schedule.workflow_id, schedule.node_id), len(due) - caught_up

@@ -1,12 +1,12 @@
 """One run for each delivery, however often it is delivered: the `dedupe` of a webhook, and the header `Idempotency-Key`.
 
-    deliveries/{workflow}/{node}/{sha256 of the key}    {"state": "running" | "done", "until", "run", "keys", "print"?, "answer"?}
+    deliveries/{workflow}/{node}/{sha256 of the key}    {"state": "running" | "done", "until", "run", "keys", "kept", "print"?, "answer"?}
 
 The first delivery makes that document, which only one can, in whatever process; the second finds it. When the run is over the answer is
-put into it; when the run failed it is deleted, so that the sender's next attempt gets its chance. A claim whose process died is taken
-over once its run must be over; the run that comes then has the keys (`$run.key`) of the first one, so that what carries them is not done
-twice. A run that was accepted is found by its id as soon as it is on record. Each claim looks at a few old documents and deletes those
-that are past their time.
+put into it; when the run failed it is given back, so that the sender's next attempt gets its chance. A claim whose process died is taken
+over once its run must be over. The run that comes then, in either case, has the keys (`$run.key`) of the first one, so that what carries
+them is not done twice; so a claim is `kept` for the window beyond its end. A run that was accepted is found by its id as soon as it is on
+record. Each claim looks at a few old documents and deletes those that are past their time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import orjson
 
 from mechaway_core import jsontext
 from mechaway_core.errors import Busy, Conflict, Invalid, MechawayError, Stale
+from mechaway_core.logs import about
 from mechaway_core.ports import ABSENT, Clock, Expect, Store, Stored
 
 log = logging.getLogger("mechaway.access")
@@ -88,6 +89,7 @@ class Claim:
         self._store = store
         self._project = project
         self._key = key
+        self._about = about(project=project)
         self._version = version
         self._until = until  # of the window, in seconds since 1970
         self._said = said
@@ -109,18 +111,18 @@ class Claim:
         try:
             self._store.put(self._project, self._key, document, self._version)
         except Stale:  # it took so long that somebody took it over
-            log.warning("a delivery took longer than its run may take and was begun again (%s)", self._key)
+            log.warning("a delivery took longer than its run may take and was begun again (%s)", self._key, extra=self._about)
         except MechawayError:  # the run is over and its answer goes out; only those that come again will not find it
-            log.exception("the answer to a delivery could not be kept (%s)", self._key)
+            log.exception("the answer to a delivery could not be kept (%s)", self._key, extra=self._about)
 
     def release(self) -> None:
-        """Give the key back."""
+        """Give the delivery back. Its nodes may have acted, so the keys are kept for the next one."""
         try:
-            self._store.delete(self._project, self._key, self._version)
+            self._store.put(self._project, self._key, jsontext.encode({**self._said, "state": "running", "until": 0}), self._version)
         except Stale:
             pass
         except MechawayError:
-            log.exception("a delivery could not be given back (%s)", self._key)
+            log.exception("a delivery could not be given back (%s)", self._key, extra=self._about)
 
 
 class Deliveries:
@@ -149,17 +151,21 @@ class Deliveries:
             keys = delivery.run_id
             if isinstance(found, Stored):
                 held = orjson.loads(found.data)
-                if held["state"] == "running" and is_kept(held.get("run", "")):
+                running = held["state"] == "running"
+                if held["until"] > (0 if running else now):
+                    _check_print(held, delivery)
+                if running and is_kept(held.get("run", "")):
                     raise KeptBefore(held["run"])
                 if held["until"] > now:
                     raise _met(held, delivery)
                 expect = found.version
-                if held["state"] == "running":
-                    keys = held.get("keys", keys)
-            said: dict[str, Any] = {"run": delivery.run_id, "keys": keys}
+                if running and held.get("kept", 0) > now and held.get("print") == delivery.print:
+                    keys = held["keys"]
+            until = now + min(delivery.seconds + _SLACK, MOST_WINDOW)
+            said: dict[str, Any] = {"run": delivery.run_id, "keys": keys, "kept": until + delivery.window}
             if delivery.print is not None:
                 said["print"] = delivery.print
-            document = jsontext.encode({**said, "state": "running", "until": now + min(delivery.seconds + _SLACK, MOST_WINDOW)})
+            document = jsontext.encode({**said, "state": "running", "until": until})
             try:
                 version = self._store.put(project, place, document, expect)
             except Conflict:  # another one was quicker; `Stale` is one too
@@ -180,7 +186,7 @@ class Deliveries:
         now = self._clock.now()
         for key in keys:
             found = self._store.get(project, key)
-            if isinstance(found, Stored) and orjson.loads(found.data)["until"] <= now:
+            if isinstance(found, Stored) and _is_past(orjson.loads(found.data), now):
                 try:
                     self._store.delete(project, key, found.version)
                 except Stale:
@@ -190,10 +196,20 @@ class Deliveries:
                 self._swept[project] = keys[-1]
 
 
+def _is_past(held: Mapping[str, Any], now: float) -> bool:
+    """Whether nothing of a document counts any more."""
+    kept = held.get("kept", 0) if held["state"] == "running" else 0
+    return bool(max(held["until"], kept) <= now)
+
+
+def _check_print(held: Mapping[str, Any], delivery: Delivery) -> None:
+    """Raise `Invalid` when the key came with something else."""
+    if "print" in held and delivery.print is not None and held["print"] != delivery.print:
+        raise Invalid("this Idempotency-Key came with another request before; every request needs a key of its own")
+
+
 def _met(held: Mapping[str, Any], delivery: Delivery) -> Exception:
     """What there is to say to a delivery that was claimed before."""
-    if "print" in held and delivery.print is not None and held["print"] != delivery.print:
-        return Invalid("this Idempotency-Key came with another request before; every request needs a key of its own")
     if held["state"] == "running":
         return Busy("this delivery is being answered; try again soon")
     if delivery.answer == "refuse":

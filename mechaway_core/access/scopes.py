@@ -22,6 +22,7 @@ TABLE: tuple[tuple[str, str, Scope], ...] = (
     ("POST", "workflows/*/backfill", "run"),
     ("GET", "schedules", "read"),
     ("GET", "runs", "read"),
+    ("GET", "runs/events", "read"),
     ("GET", "runs/*", "read"),
     ("POST", "runs/*/cancel", "run"),
     ("POST", "runs/*/replay", "run"),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
 
+from mechaway_core.logs import about
 from mechaway_core.ports import Clock
-from mechaway_core.record import Run
+from mechaway_core.record import Run, iso
 
 MARGIN = 5.0  # seconds before Lambda ends the function in which a run that is out of time is put on record
 LONGEST = 900.0  # seconds that a function may take
@@ -47,14 +48,11 @@ class Attempt:
         return None if self.until is None else max(self.until - self.clock.monotonic(), 1.0)
 
 
-def told(run: Run) -> dict[str, Any]:
+def told(run: Run, due: float | None = None) -> dict[str, Any]:
     """What is said of a run that is over. One that failed is logged and not raised: another attempt would act again."""
-    info, failure = run.info, run.failure
-    if failure is not None:
-        log.error("run %s of workflow %s in project %s %s: %s", info.id, info.workflow_id, info.project, run.status, failure.message)
-    else:
-        log.info("run %s of workflow %s in project %s %s", info.id, info.workflow_id, info.project, run.status)
-    return {"status": run.status, "run_id": info.id}
+    when = about(scheduled_for=None if due is None else iso(due))
+    log.log(logging.INFO if run.failure is None else logging.ERROR, "%s", run.told(), extra=run.about() | when)
+    return {"status": run.status, "run_id": run.info.id}
 
 
 def lacked_the_vault(run: Run) -> bool:

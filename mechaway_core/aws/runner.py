@@ -32,8 +32,10 @@ from mechaway_core.aws import accepted, invoke, schedules
 from mechaway_core.aws.attempt import LONGEST, MARGIN, Attempt, LambdaContext, lacked_the_vault, told
 from mechaway_core.aws.reconcile import reconcile
 from mechaway_core.errors import Conflict, Malformed, MechawayError, NotFound, Unavailable
+from mechaway_core.fires import about_schedule
 from mechaway_core.folders.files import RUN_ID
 from mechaway_core.handover import Claim, Taken
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.ports import Schedule
 from mechaway_core.record import Run, iso
@@ -61,7 +63,7 @@ def dispatch(event: Any, context: LambdaContext | None, app: App) -> dict[str, A
             raise Malformed(f"an event came that means nothing here; it has {_shape(event)}")
         return work(event, Attempt.of(context, app.clock), app)
     except MechawayError as error:
-        log.error("an event was not done: %s", error)
+        log.error("an event was not done: %s", error, extra=_about(event))
         raise
 
 
@@ -84,7 +86,7 @@ def _nothing_to_do(app: App, project: str, asked: Schedule) -> dict[str, Any]:
     """A schedule is left over: a deploy, a save or a delete was cut off in the middle, or it is a moment behind."""
     log.warning(
         'the schedule "%s" of node %s of workflow %s in project %s was due, and there is nothing that asks for it; it is put right',
-        asked.expression, asked.node_id, asked.workflow_id, project,
+        asked.expression, asked.node_id, asked.workflow_id, project, extra=about_schedule(project, asked),
     )  # fmt: skip
     change = app.timetable.settle(project, asked.workflow_id)
     return {"status": "nothing to do", "removed": len(change.delete)}
@@ -124,7 +126,7 @@ def _look(project: str, what: str, look: Callable[[str], T], problems: list[str]
     except NotFound:  # deleted since it was listed
         return None
     except MechawayError as error:
-        log.error("the %s of project %s could not be watched: %s", what, project, error)
+        log.error("the %s of project %s could not be watched: %s", what, project, error, extra=about(project=project))
         problems.append(f'the {what} of project "{project}": {error}')
         return None
 
@@ -177,7 +179,7 @@ class _Minute:
                 begun.append(pool.submit(self._run, moment, self._wait_until(moment), settle=True))
         failures = [error for one in begun if (error := one.exception()) is not None]
         for error in failures[1:]:
-            log.error("an event was not done: %s", error)
+            log.error("an event was not done: %s", error, extra=_about(self.event))
         if failures:
             raise failures[0]
         return {"runs": [{"scheduled_for": iso(moment), **one.result()} for moment, one in zip(due, begun, strict=True)]}
@@ -252,6 +254,7 @@ class _Minute:
                 log.warning(
                     "workflow %s in project %s was due at %s at node %s and was skipped: its run before goes on",
                     self.schedule.workflow_id, self.project, iso(due), self.schedule.node_id,
+                    extra=about_schedule(self.project, self.schedule, due),
                 )  # fmt: skip
                 self.app.fires.skipped(*place, due)
                 raise _Skipped
@@ -266,7 +269,7 @@ class _Minute:
         try:
             self.app.fires.ran(self.project, self.schedule.workflow_id, self.schedule.node_id, due, run)
         except MechawayError as error:  # the run itself is not touched by it
-            log.warning("what became of a schedule could not be noted: %s", error)
+            log.warning("what became of a schedule could not be noted: %s", error, extra=about_schedule(self.project, self.schedule, due))
         return run
 
     def _is_still_due(self, due: int) -> bool:
@@ -286,8 +289,9 @@ def _once(
 
     With `settle` it is on record that the run ended: for an event of several runs, whose next attempt is to begin the others.
     """
+    due = what[1] if event["kind"] == schedules.KIND else None
     if event.get("again") is True:
-        return told(start())
+        return told(start(), due)
     claim = app.handover.claim(*what, attempt.id)
     if isinstance(claim, Taken):
         return _taken(claim, event, attempt)
@@ -299,7 +303,7 @@ def _once(
     _give_back(app, claim, run)
     if settle:
         app.handover.settle(claim)
-    return told(run)
+    return told(run, due)
 
 
 def _taken(claim: Taken, event: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
@@ -309,7 +313,7 @@ def _taken(claim: Taken, event: Mapping[str, Any], attempt: Attempt) -> dict[str
             f"a run of {where} was begun by an earlier attempt at this event, which did not end well; it is not begun again, for its nodes "
             'may have acted: to have it all the same, send the event again with "again": true'
         )
-    log.info("an event for %s came again; its run is another one's", where)
+    log.info("an event for %s came again; its run is another one's", where, extra=_about(event))
     return {"status": "delivered before"}
 
 
@@ -321,6 +325,19 @@ def _give_back(app: App, claim: Claim, run: Run) -> None:
 
 
 # -- what events say
+
+
+def _about(event: Any) -> dict[str, Any]:
+    """The fields of a line of the log about an event, as far as it says them; of one that means nothing here, nothing is told."""
+    if not isinstance(event, Mapping) or event.get("kind") not in tuple(_KINDS):
+        return {}
+    said = {name: shorten(value) for name, value in event.items() if isinstance(value, str)}
+    return about(
+        project=said.get("project"),
+        workflow_id=said.get("workflow"),
+        node_id=said.get("node"),
+        scheduled_for=said.get("scheduled_for"),
+    )
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

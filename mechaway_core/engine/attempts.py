@@ -148,7 +148,10 @@ class Attempts:
                 failure = self._failure(error)
                 asked = error.retry_after if isinstance(error, NodeError) else None
             except Exception as error:
-                log.exception("node %s of workflow %s failed unexpectedly", self.step.id, self.walk.plan.workflow_id)
+                log.exception(
+                    "node %s of workflow %s failed unexpectedly",
+                    self.step.id, self.walk.plan.workflow_id, extra=self.walk.run.about(self.step.id),
+                )  # fmt: skip
                 self._unless_cancelled(error)
                 return Failure("internal", f'node "{self.step.id}" failed unexpectedly; the server\'s log says more', self.step.id)
             if attempt >= retry.attempts or not retry.applies_to(failure.kind, failure.status):

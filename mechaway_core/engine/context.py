@@ -84,7 +84,7 @@ class NodeContext:
         if self._step.needs:  # whatever a node renders, Lua sees no secret
             rows = self._walk.secrets.clean(rows)
         return engine.world.sandbox.evaluate(
-            needed, rows, engine.lua_limits(None, None), deadline=self.deadline, cancellation=self.cancellation
+            needed, rows, engine.lua_limits(None, None), wait=self._walk.patience, deadline=self.deadline, cancellation=self.cancellation
         )
 
     def render(self, template: Any, item: Item, number: int = 0) -> Any:
@@ -99,7 +99,9 @@ class NodeContext:
         if self._step.needs:
             script, items = self._walk.secrets.clean(script), self._walk.secrets.clean(items)
         try:
-            outcome = engine.world.sandbox.run(script, items, context, limits, deadline=self.deadline, cancellation=self.cancellation)
+            outcome = engine.world.sandbox.run(
+                script, items, context, limits, wait=self._walk.patience, deadline=self.deadline, cancellation=self.cancellation
+            )
         except ScriptFailed as error:
             self._log_all(error.log)
             raise

@@ -71,14 +71,14 @@ class Engine:
             if not (walk.start.secrets or run.shown) or walk.unlock():
                 walk.go(None if walk.start.chain else self._helpers)
         except Exception:  # a mistake of ours; the caller still gets an answer and the log says the rest
-            log.exception("run %s of workflow %s ended by a mistake in the engine", run.info.id, plan.workflow_id)
+            log.exception("run %s of workflow %s ended by a mistake in the engine", run.info.id, plan.workflow_id, extra=run.about())
             run.failure = Failure("internal", "the engine failed unexpectedly; the server's log says more")
         run.nodes = [walk.records[index] for index in walk.start.order if index in walk.records]
         run.status = _status(run.failure)
         if run.failure is None:
             run.output = walk.output()
             run.response = walk.response()
-        run.ended = self.world.clock.now()
+        run.ended = max(self.world.clock.now(), run.began)  # the clock of the machine may have been set back meanwhile
         return run
 
     def lua_limits(self, memory_mb: int | None, timeout: float | None) -> Limits:

@@ -92,6 +92,11 @@ class Walk:
         self.run.request = self.secrets.request(self.run.request)
         return True
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds to wait for a free Lua process. Of many accepted runs most have to, and nobody waits for them."""
+        return self.limit if self.run.promised else None
+
     def _shown(self) -> Mapping[str, str]:
         """The secrets by which the caller may have come in. One that has gone since then is not missed: no node needs it."""
         with suppress(MechawayError):
@@ -157,7 +162,9 @@ class Walk:
             record.status = "failed"
             return self.fail(index, failed.failure)
         except Exception:  # a mistake of ours, in whatever thread; the run must not end as if all were well
-            log.exception("node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id)
+            log.exception(
+                "node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id, extra=self.run.about(step.id)
+            )
             record.status = "failed"
             record.failure = Failure("internal", f'node "{step.id}" failed unexpectedly; the server\'s log says more', step.id)
             return self.fail(index, record.failure)

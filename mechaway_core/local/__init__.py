@@ -14,11 +14,12 @@ from mechaway_core.settings import Settings, user_cpus
 from mechaway_core.sqlite import ProjectFiles
 
 
-def build(settings: Settings, owner: Owner | None = None, invoke: LocalInvoke | None = None) -> App:
+def build(settings: Settings, owner: Owner | None = None, invoke: LocalInvoke | None = None, *, begins: bool = True) -> App:
     """Mechaway over the data folder of these settings.
 
-    `owner` is this process, where it looks after its runs, and `invoke` what begins those that it accepted: a server has both. Raises
-    `Unavailable` when that folder cannot be used, `Invalid` for a master key.
+    `owner` is this process, where it looks after its runs, and `invoke` what begins those that it accepted: a server has both. Without
+    `begins` they are left to a server, which takes them over when this process is gone. Raises `Unavailable` when that folder cannot be
+    used, `Invalid` for a master key.
     """
     files = ProjectFiles(settings)
     owner = owner or Owner(settings.data_dir, durable=settings.sync == "full")
@@ -38,6 +39,7 @@ def build(settings: Settings, owner: Owner | None = None, invoke: LocalInvoke | 
         changed=Bell(settings.data_dir).ring,
         invoke=invoke,
     )
+    app.runs.begins = begins
     invoke.serve(app.runs.work_off)
     return app
 

@@ -50,10 +50,10 @@ class Caretaker:
             self._stopped.wait(EVERY)
 
     def _take_over(self) -> None:
-        for owner, projects in self._owner.gone():
+        for owner, projects, begun in self._owner.gone():
             for project in dict.fromkeys(projects):
                 if self._app.projects.exists(project):
-                    count = self._app.runs.take_over(project, owner, self._app.clock.now())
+                    count = self._app.runs.take_over(project, owner, self._app.clock.now(), begun)
                     if count:
                         log.warning("took over %d runs in project %s of a process that is gone", count, project)
 

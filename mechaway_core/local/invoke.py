@@ -11,8 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 
 from mechaway_core.errors import Unavailable
+from mechaway_core.logs import about
 
 log = logging.getLogger("mechaway.runs")
 
@@ -22,11 +24,15 @@ Work = Callable[[str, str], None]
 
 
 class LocalInvoke:
-    """An `Invoke` with so many runs at a time at most; more wait in line, up to `waiting`. `serve` says what runs them."""
+    """An `Invoke` with so many runs at a time at most; more wait in line, up to `waiting`. `serve` says what runs them.
+
+    `at` is entered with the id of a run for as long as that goes on.
+    """
 
     here = True
 
-    def __init__(self, most: int, waiting: int) -> None:
+    def __init__(self, most: int, waiting: int, at: Callable[[str], AbstractContextManager[None]] = lambda _run_id: nullcontext()) -> None:
+        self._at = at
         self._most = most
         self._waiting = waiting
         self._lock = threading.Lock()  # over the next three
@@ -75,9 +81,10 @@ class LocalInvoke:
             project, run_id = self._line.popleft()
         try:
             if self._work is not None:
-                self._work(project, run_id)
+                with self._at(run_id):
+                    self._work(project, run_id)
         except Exception:
-            log.exception("run %s in project %s ended by a mistake of ours", run_id, project)
+            log.exception("run %s in project %s ended by a mistake of ours", run_id, project, extra=about(project=project, run_id=run_id))
         with self._lock:
             if not self._line:
                 self._going -= 1

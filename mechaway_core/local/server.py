@@ -77,7 +77,7 @@ def is_loopback(host: str) -> bool:
 def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None) -> None:
     """Serve on a bound socket until told to stop, in this process. With `parent`, also end when that process is gone."""
     owner = Owner(settings.data_dir, durable=settings.sync == "full")
-    invoke = LocalInvoke(max(1, settings.max_runs // 2), settings.max_accepted)
+    invoke = LocalInvoke(max(1, settings.max_runs // 2), settings.max_accepted, owner.at)
     app = Gateway(build(settings, owner, invoke))
     # What there is by now stays: the collector need not walk it again and again while requests wait.
     gc.collect()

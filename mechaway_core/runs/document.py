@@ -11,15 +11,16 @@
     error?     {"type", "message", "node"?, "status"?}
     hidden?    true: `redact` left something out, so what is here cannot be run again
 
-What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`.
-A list of items is written as it is, or, when it is large, kept as a file: {"file": handle, "items": count, "bytes": size}. One larger than
-files may be is left out: {"items": count, "bytes": size}. `"output": "input"` says that a node hands on what it took.
+What a node took is what its parents gave, so it is not written twice: `from` names them as [node, exit]; only the trigger has an `input`,
+and the node that a replay gave other items.
+A list of items is written as it is, or, when the record as a whole is too large, kept as a file: {"file": handle, "items": count,
+"bytes": size}; the largest go first. One larger than files may be, or that JSON cannot hold, is left out: {"items": count, "bytes": size}.
+A response whose body is too large has its `bytes` instead. `"output": "input"` says that a node hands on what it took.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +33,14 @@ from mechaway_core.record import NodeRun, Replays, Run
 from mechaway_core.runs.hiding import hide, hide_headers
 from mechaway_core.workflow import Plan, Rules
 
-LARGE = 64 * 1024  # bytes of a list of items that is kept as a file, in a record that is too large as a whole
+APART = 300  # bytes that say where a list of items is: smaller ones are not worth a file
+LINE = 1000  # bytes for each node beside that: a long run is no large one
 MOST_ERROR = 500  # characters of an error in the line of a run
+ANY_SIZE = 1 << 62  # bytes
+BAD = ("failed", "timed_out", "cancelled")  # statuses of nodes that did not get to their end
+CANCELLED = "the run was cancelled"
 
+Parents = tuple[tuple[int, str], ...]  # of a step: (index of the step above, exit)
 Keep = Callable[[bytes], str]
 """Keeps items as a file of the run and answers its handle. Raises `MechawayError` when it cannot."""
 
@@ -51,7 +57,7 @@ def line_of(run: Run) -> RunLine:
         run.start_node,
         run.began,
         run.ended,
-        None if failure is None else failure.message[:MOST_ERROR].encode("utf-8", "replace").decode(),
+        None if failure is None else _plain(failure.message[:MOST_ERROR]),
         run.parent,
         run.attempt,
     )
@@ -76,34 +82,45 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
     said = _said(run, plan)
     try:
         data = orjson.dumps(said)
-        if len(data) > most:
-            data = orjson.dumps(_smaller(said, keep))
-        if len(data) > most:
-            data = orjson.dumps(_small(said))
     except TypeError:  # a node from elsewhere gave what JSON cannot hold
-        data = json.dumps(_small(said), ensure_ascii=False, default=str).encode("utf-8", "replace")
+        said = _holdable(said)
+        data = orjson.dumps(said)
+    if len(data) > most:
+        data = orjson.dumps(_smaller(said, len(data) - most, keep))
+    if len(data) > most + LINE * len(run.nodes):
+        data = orjson.dumps(_small(said))
     return RunRecord(line_of(run), data, known=run.opened, keep_days=_keep_days(plan.rules))
 
 
-def current(run: Run, plan: Plan) -> RunRecord:
-    """The record of a run as far as it is known by now: to be shown, not kept."""
-    now = replace(run, nodes=run.nodes or list(run.walked.values()))
-    return RunRecord(line_of(run), json.dumps(_said(now, plan), ensure_ascii=False, default=str).encode("utf-8", "replace"))
+def lost(record: RunRecord, rules: Rules, message: str, now: float) -> RunRecord:
+    """The record of a run that began and will not end: with the items it began with, so that it can be run again."""
+    said = _shared(record, rules) | {"error": {"type": "lost", "message": message}}
+    line = replace(record.line, status="failed", ended=now, error=message)
+    return RunRecord(line, orjson.dumps(said), known=True, keep_days=_keep_days(rules))
 
 
-def cut_off(record: RunRecord, status: str, error: Mapping[str, Any], rules: Rules, now: float) -> RunRecord:
-    """The record of an open run that will not end by itself: with the items it began with, so that it can be run again."""
-    said = orjson.loads(record.data)
-    said |= {
-        "error": error,
-        "nodes": [{"id": record.line.node, "node_type": "", "status": "skipped", "attempts": 0, "at_ms": 0, "took_ms": 0}],
-    }
-    said["nodes"][0]["input"] = said.pop("start")
+def cancelled(record: RunRecord, rules: Rules, now: float) -> RunRecord:
+    """The record of a run that somebody asked to stop and whose process did not live to do it."""
+    said = _shared(record, rules) | {"error": {"type": "cancelled", "message": CANCELLED}}
+    line = replace(record.line, status="cancelled", ended=now, error=CANCELLED)
+    return RunRecord(line, orjson.dumps(said), known=True, keep_days=_keep_days(rules))
+
+
+def as_far(run: Run, plan: Plan) -> RunRecord:
+    """The record of a run that goes on, as it is by now."""
+    return ended(run, plan, ANY_SIZE, lambda _data: "")
+
+
+def without_hidden(record: RunRecord, rules: Rules) -> RunRecord:
+    """The record of a run that has not ended as people may see it: it holds all that is needed to begin."""
+    return RunRecord(record.line, orjson.dumps(_shared(record, rules)), known=record.known)
+
+
+def _shared(record: RunRecord, rules: Rules) -> dict[str, Any]:
+    said: dict[str, Any] = orjson.loads(record.data)
     if "request" in said:
-        said["request"] = {**said["request"], "headers": hide_headers(said["request"]["headers"])}
-    line = replace(record.line, status=status, ended=now, error=str(error["message"])[:MOST_ERROR])
-    data = orjson.dumps(_redacted(said, rules) if rules.redact else said)
-    return RunRecord(line, data, known=True, keep_days=_keep_days(rules))
+        said["request"] |= {"headers": hide_headers(said["request"]["headers"])}
+    return _redacted(said, rules) if rules.redact else said
 
 
 def _keep_days(rules: Rules) -> float | None:
@@ -111,11 +128,15 @@ def _keep_days(rules: Rules) -> float | None:
 
 
 def _said(run: Run, plan: Plan) -> dict[str, Any]:
-    given = {plan.index[node.id]: node for node in run.nodes if node.id in plan.index}
-    first = run.nodes[0].began if run.nodes else 0.0
-    said: dict[str, Any] = {"nodes": [_node(node, plan, given, node.began - first) for node in run.nodes]}
+    walked = dict(run.walked)  # in one step: it may grow
+    places = sorted(walked)
+    first = walked[places[0]].began if places else 0.0
+    brought = None if run.replays is None or run.replays.items is None else plan.index.get(run.replays.at)
+    said: dict[str, Any] = {
+        "nodes": [_node(walked[at], plan.steps[at].parents if at != brought else (), walked, first, run.ended is not None) for at in places]
+    }
     if run.request is not None:
-        said["request"] = _shown_request(run.request)
+        said["request"] = _request(run.request) | {"headers": hide_headers(run.request.headers)}
     if run.info.keys:
         said["keys"] = run.info.keys
     output = _output(run)
@@ -128,18 +149,17 @@ def _said(run: Run, plan: Plan) -> dict[str, Any]:
     return _redacted(said, plan.rules) if plan.rules.redact else said
 
 
-def _node(node: NodeRun, plan: Plan, given: Mapping[int, NodeRun], at: float) -> dict[str, Any]:
+def _node(node: NodeRun, parents: Parents, walked: Mapping[int, NodeRun], first: float, over: bool) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": node.id,
         "node_type": node.node_type,
-        "status": node.status,
+        "status": node.status if over or node.took else "running",
         "attempts": node.attempts,
-        "at_ms": round(at * 1000, 3),
+        "at_ms": round((node.began - first) * 1000, 3),
         "took_ms": round(node.took * 1000, 3),
     }
-    parents = plan.steps[plan.index[node.id]].parents
     if node.status != "skipped":
-        sources = [[given[parent].id, name] for parent, name in parents if parent in given and name in given[parent].exits]
+        sources = [[above.id, name] for parent, name in parents if (above := walked.get(parent)) is not None and name in above.exits]
         if sources:
             said["from"] = sources
         else:
@@ -175,10 +195,6 @@ def _request(request: Request) -> dict[str, Any]:
     }
 
 
-def _shown_request(request: Request) -> dict[str, Any]:
-    return {**_request(request), "headers": hide_headers(request.headers)}
-
-
 def _redacted(said: dict[str, Any], rules: Rules) -> dict[str, Any]:
     """The same without what `redact` names, in whatever items it stands."""
     items = tuple(path for path in rules.redact if path.root == "json")
@@ -190,10 +206,12 @@ def _redacted(said: dict[str, Any], rules: Rules) -> dict[str, Any]:
             if path.root != "json":
                 request[path.root] = hide(request[path.root], [path])
         changed["request"] = request
+    if "start" in said:
+        changed["start"] = _redacted_items(said["start"], items)
     if "response" in said:
         changed["response"] = {**said["response"], "body": hide(said["response"]["body"], items)}
     same = all(new is old for new, old in zip(changed["nodes"], said["nodes"], strict=True))
-    if not same or changed.get("request") != said.get("request"):
+    if not same or any(changed.get(name) != said.get(name) for name in ("request", "start")):
         changed["hidden"] = True
     return changed
 
@@ -209,7 +227,7 @@ def _redacted_node(node: dict[str, Any], paths: tuple[Any, ...]) -> dict[str, An
 
 
 def _redacted_items(items: Items, paths: tuple[Any, ...]) -> Items:
-    """Errors of items hold the item that failed, so they are looked into as well."""
+    """Errors of items hold the items that failed, so they are looked into as well, however often they failed."""
     hidden = [_redacted_item(item, paths) for item in items]
     return hidden if any(new is not old for new, old in zip(hidden, items, strict=True)) else items
 
@@ -217,17 +235,85 @@ def _redacted_items(items: Items, paths: tuple[Any, ...]) -> Items:
 def _redacted_item(item: Any, paths: tuple[Any, ...]) -> Any:
     item = hide(item, paths)
     if isinstance(item, dict) and isinstance(item.get("error"), dict):
-        inner = {name: hide(value, paths) if name in ("item", "items") else value for name, value in item["error"].items()}
-        return {**item, "error": inner} if any(inner[name] is not value for name, value in item["error"].items()) else item
+        error = item["error"]
+        inner = dict(error)
+        if "item" in error:
+            inner["item"] = _redacted_item(error["item"], paths)
+        if isinstance(error.get("items"), list):
+            inner["items"] = _redacted_items(error["items"], paths)
+        return {**item, "error": inner} if any(inner[name] is not error[name] for name in error) else item
     return item
 
 
-# -- records that are too large
+# -- what JSON cannot hold, and records that are too large
 
 
-def _smaller(said: dict[str, Any], keep: Keep) -> dict[str, Any]:
-    """The same with each large list of items as a file."""
-    return {**said, "nodes": [_lighter(node, lambda items: _apart(items, keep)) for node in said["nodes"]]}
+def _holdable(said: dict[str, Any]) -> dict[str, Any]:
+    """The same without the lists, and the response, that JSON cannot hold, and with `?` for what is no character."""
+    held = {**said, "nodes": [_lighter(_plainly(node), _held) for node in said["nodes"]]}
+    if "error" in said:
+        held["error"] = _plain_error(said["error"])
+    if "response" in said and not _is_holdable(said["response"]):
+        del held["response"]
+    return held
+
+
+def _plainly(node: dict[str, Any]) -> dict[str, Any]:
+    plainly = dict(node)
+    if "error" in node:
+        plainly["error"] = _plain_error(node["error"])
+    if "log" in node:
+        plainly["log"] = [_plain(line) for line in node["log"]]
+    return plainly
+
+
+def _plain_error(error: dict[str, Any]) -> dict[str, Any]:
+    return {**error, "message": _plain(error["message"])}
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _held(items: Items) -> Any:
+    return items if _is_holdable(items) else {"items": len(items), "bytes": 0}
+
+
+def _is_holdable(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _smaller(said: dict[str, Any], excess: int, keep: Keep) -> dict[str, Any]:
+    """The same, smaller by `excess` bytes if that can be, with its largest lists of items as files."""
+    large = APART
+    for size in sorted((len(orjson.dumps(value)) for value in _values(said)), reverse=True):
+        excess -= size - APART
+        if excess <= 0:
+            large = size
+            break
+    smaller = {**said, "nodes": [_lighter(node, lambda items: _apart(items, large, keep)) for node in said["nodes"]]}
+    size = len(orjson.dumps(said["response"]["body"])) if "response" in said else 0
+    if _goes(size, large):
+        smaller["response"] = {name: value for name, value in said["response"].items() if name != "body"} | {"bytes": size}
+    return smaller
+
+
+def _goes(size: int, large: int) -> bool:
+    return size >= large and size > APART
+
+
+def _values(said: dict[str, Any]) -> Iterator[Any]:
+    """What can be kept apart."""
+    for node in said["nodes"]:
+        yield node.get("input", ())
+        if isinstance(node.get("output"), dict):
+            yield from node["output"].values()
+    if "response" in said:
+        yield said["response"]["body"]
 
 
 def _small(said: dict[str, Any]) -> dict[str, Any]:
@@ -242,16 +328,16 @@ def _without_log(node: dict[str, Any]) -> dict[str, Any]:
 
 def _lighter(node: dict[str, Any], lighten: Callable[[Any], Any]) -> dict[str, Any]:
     lighter = dict(node)
-    if isinstance(node.get("input"), list):
+    if "input" in node and not isinstance(node["input"], dict):
         lighter["input"] = lighten(node["input"])
     if isinstance(node.get("output"), dict):
-        lighter["output"] = {name: lighten(items) if isinstance(items, list) else items for name, items in node["output"].items()}
+        lighter["output"] = {name: items if isinstance(items, dict) else lighten(items) for name, items in node["output"].items()}
     return lighter
 
 
-def _apart(items: Items, keep: Keep) -> Any:
+def _apart(items: Items, large: int, keep: Keep) -> Any:
     data = orjson.dumps(items)
-    if len(data) <= LARGE:
+    if not _goes(len(data), large):
         return items
     about: dict[str, Any] = {"items": len(items), "bytes": len(data)}
     try:
@@ -312,23 +398,27 @@ class Reading:
         return self._items(first["input"])
 
     def exits(self, wanted: Collection[str]) -> dict[str, dict[str, Items]]:
-        """All that these nodes gave, as far as they ran, by node and exit. Raises `Left`."""
+        """All that these nodes gave, as far as they ran to their end, by node and exit. Raises `Left`."""
+        needed = set(wanted)
+        for node in reversed(self.said["nodes"]):  # parents stand before their children
+            if node["id"] in needed and node.get("output") == "input":
+                needed.update(parent for parent, _ in node.get("from", ()))
         found: dict[str, dict[str, Items]] = {}
-        for node in self.said["nodes"]:  # parents stand before their children
+        for node in self.said["nodes"]:
             given = node.get("output")
+            if node["id"] not in needed or given is None or node["status"] in BAD:
+                continue
             if given == "input":
                 found[node["id"]] = {MAIN: self._taken(node, found)}
-            elif given is not None and node["id"] in wanted:
+            else:
                 found[node["id"]] = {name: self._items(items) for name, items in given.items()}
         return {node_id: exits for node_id, exits in found.items() if node_id in wanted}
 
     def _taken(self, node: Mapping[str, Any], found: Mapping[str, dict[str, Items]]) -> Items:
         if "input" in node:
             return self._items(node["input"])
-        items: Items = []
-        for parent, name in node["from"]:
-            items = items + found[parent][name] if parent in found else items + self.exits((parent,))[parent][name]
-        return items
+        parts = [found[parent][name] for parent, name in node["from"]]
+        return parts[0] if len(parts) == 1 else [item for part in parts for item in part]
 
     def _items(self, value: Any) -> Items:
         if isinstance(value, list):

@@ -31,10 +31,11 @@ def _at(value: Any, parts: Sequence[str]) -> Any:
         names = list(value) if first == "*" else [first] if first in value else []
         changed = {name: _at(value[name], rest) for name in names}
         return value if all(changed[name] is value[name] for name in names) else {**value, **changed}
-    if isinstance(value, list) and (first == "*" or first.isdigit()):
+    if isinstance(value, list) and (first == "*" or first.isdecimal()):
         places = range(len(value)) if first == "*" else [int(first)] if int(first) < len(value) else []
         changes = {place: _at(value[place], rest) for place in places}
-        return [changes.get(place, one) for place, one in enumerate(value)] if changes else value
+        same = all(changes[place] is value[place] for place in places)
+        return value if same else [changes.get(place, one) for place, one in enumerate(value)]
     return value
 
 

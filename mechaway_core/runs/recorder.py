@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from mechaway_core.errors import MechawayError, NotFound, Unavailable
+from mechaway_core.errors import MechawayError, NotFound, NotOnRecord, Unavailable
 from mechaway_core.ports import Records, RunRecord
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ class Recorder:
     def add(self, entry: Entry, told: Told) -> None:
         """Put on record, and say so to `told`, in whatever thread."""
         if not self.gathers:
-            told(self._try([entry]))
+            failure = self._try([entry])
+            _say(told, entry, failure)
             return
         if self._thread is None:
             self._begin()
@@ -75,15 +76,15 @@ class Recorder:
                 self._thread.start()
 
     def _serve(self) -> None:
-        going = True
-        while going:
+        closing = False
+        while not (closing and self._queue.empty()):  # what came at the same moment as the end is written, too
             group = [self._queue.get()]
             try:
                 while len(group) < GROUP:
                     group.append(self._queue.get_nowait())
             except Empty:
                 pass
-            going = None not in group
+            closing = closing or None in group
             self._settle([one for one in group if one is not None])
 
     def _settle(self, group: list[tuple[Entry, Told]]) -> None:
@@ -96,20 +97,45 @@ class Recorder:
                 outcomes = [failure] * len(together)
             else:  # one of them cannot be written: the others must not suffer for it
                 outcomes = [self._try([entry]) for entry, _ in together]
-            for (_, told), outcome in zip(together, outcomes, strict=True):
-                told(outcome)
+            for (entry, told), outcome in zip(together, outcomes, strict=True):
+                _say(told, entry, outcome)
 
     def _try(self, entries: Sequence[Entry]) -> BaseException | None:
-        records = [record for entry in entries for record in entry.records]
-        gone = [run_id for entry in entries for run_id in entry.gone]
+        records: dict[str, RunRecord] = {}  # the last of each run: it may have begun and ended since the last time
+        gone: list[str] = []
+        for entry in entries:
+            for run_id in entry.gone:
+                records.pop(run_id, None)
+                gone.append(run_id)
+            for record in entry.records:
+                records[record.line.id] = record
         try:
-            self._records.write(entries[0].project, records, gone)
+            self._records.write(entries[0].project, list(records.values()), gone)
         except MechawayError as error:
             return error
         except Exception as error:
             log.exception("runs could not be put on record by a mistake of ours")
             return error
         return None
+
+
+def _say(told: Told, entry: Entry, outcome: BaseException | None) -> None:
+    try:
+        told(outcome if outcome is None else _about(entry, outcome))
+    except Exception:  # of who is told; others wait for this thread
+        log.exception("whoever waited for a record could not be told")
+
+
+def _about(entry: Entry, failure: BaseException) -> BaseException:
+    """The same failure with the run that it is about."""
+    if not isinstance(failure, Unavailable) or not entry.records:
+        return failure
+    run_id = entry.records[0].line.id
+    return NotOnRecord(f"run {run_id} could not be put on record: {failure}", run_id)
+
+
+Otherwise = Callable[[Entry, BaseException], object]
+"""Is told why something could not be put on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +145,7 @@ class Pending:
     recorder: Recorder
     entry: Entry
     then: Callable[[], None] | None = None  # what begins once it is on record
+    otherwise: Otherwise | None = None
 
     def wait(self) -> None:
         """Put it on record and wait for that. Raises as `Recorder.write` does."""
@@ -137,7 +164,7 @@ class Pending:
 
     def tell(self, told: Told) -> None:
         """Put it on record and say so to `told`, in another thread."""
-        if self.then is None:
+        if self.then is None and self.otherwise is None:
             self.recorder.add(self.entry, told)
         else:
             self.recorder.add(self.entry, lambda failure: self._begin(failure, told))
@@ -146,6 +173,8 @@ class Pending:
         try:
             if failure is None and self.then is not None:
                 self.then()
+            elif failure is not None and self.otherwise is not None:
+                self.otherwise(self.entry, failure)
         except MechawayError as error:  # it is on record: whoever looks for abandoned runs finds it
             log.error("a run that was accepted could not be handed over yet: %s", error)
         finally:

@@ -10,15 +10,13 @@ from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Items
 from mechaway_core.ports import RunQuery
 from mechaway_core.record import Replays, Run
-from mechaway_core.runs.document import Reading
+from mechaway_core.runs.document import BAD, Reading
 from mechaway_core.runs.recorder import Pending
 from mechaway_core.runs.runs import Runs
 from mechaway_core.workflow import Plan
 
 START, FAILED = "start", "failed"
 MOST = 1000  # runs of one replay by filter
-
-_BAD = ("failed", "timed_out", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def _node(reading: Reading, plan: Plan, start: str, trigger: int) -> str | None:
     if start == START:
         return None
     if start == FAILED:
-        bad = next((node["id"] for node in reading.said["nodes"] if node["status"] in _BAD), None)
+        bad = next((node["id"] for node in reading.said["nodes"] if node["status"] in BAD), None)
         if bad is None and reading.line.status == "succeeded":
             raise Conflict(f'run {reading.line.id} succeeded; to run it again, say from: "start" or a node')
         if bad is None or bad == plan.steps[trigger].id:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +19,15 @@ import orjson
 
 from mechaway_core.engine import Carried, Engine
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
 from mechaway_core.record import Replays, Run, iso, run_id_of
 from mechaway_core.registry import Registry
-from mechaway_core.runs.document import Reading, current, cut_off, ended, opened
+from mechaway_core.runs.document import Reading, as_far, cancelled, ended, lost, opened, without_hidden
 from mechaway_core.runs.listeners import Listeners
-from mechaway_core.runs.recorder import Entry, Pending, Recorder
+from mechaway_core.runs.recorder import Entry, Otherwise, Pending, Recorder
 from mechaway_core.runs.shown import shown, shown_line
 from mechaway_core.settings import Settings
 from mechaway_core.storage import Workflows
@@ -48,6 +50,7 @@ class _Going:
     items: Items
     carried: Carried | None = None
     size: int = 0  # bytes, while it waits
+    context: Context | None = None  # of the request that it came with, for the log
 
 
 class Runs:
@@ -69,6 +72,7 @@ class Runs:
         self.records = records
         self.recorder = recorder
         self.engine = engine
+        self.begins = True  # what is accepted here; else it is left open, and a server takes it over once this process is gone
         self._settings = settings
         self._files = files
         self._registry = registry
@@ -81,9 +85,11 @@ class Runs:
         self._going: dict[str, _Going] = {}
         self._accepted: dict[str, _Going] = {}
         self._unwritten: list[Entry] = []  # ends of accepted runs that the disk did not take
+        self._unbegun: list[tuple[str, str]] = []  # (project, id) of accepted runs that a disk that was away kept from beginning
         self._held = 0  # bytes of the accepted ones
         self._touched: set[str] = set()  # projects that got records since somebody looked at their size
         self._leaving = False
+        self._left: set[str] = set()  # runs that were stopped because this process is to end
 
     # -- a run that somebody waits for
 
@@ -91,6 +97,8 @@ class Runs:
         """Run it, and what is still to be put on record before anybody hears of its end, if anything is."""
         going = _Going(run, plan, items, carried)
         self._going[run.info.id] = going
+        if self._leaving:
+            self._leave(run)
         try:
             self.engine.run(plan, run, items, timeout, carried)
         finally:
@@ -102,28 +110,28 @@ class Runs:
             self._files.release(run.info.project, run.info.id)
 
     def _over(self, plan: Plan, run: Run) -> Pending | None:
-        if run.promised and run.cancelled and self._leaving:  # not the run was to stop, but the server: another one begins it again
-            return None
+        if run.promised and run.failure is not None and run.info.id in self._left:
+            return None  # not the run was to stop, but the server: another one begins it again
         policy = plan.rules.record or self._settings.record
         kept = policy == "all" or (policy == "errors" and run.failure is not None)
         if not kept and run.failure is None and not run.opened:
             return None
         record = ended(run, plan, self._most, lambda data: self._keep(run, data))
         heard = self._heard(run, record, plan.rules) if run.failure is not None else []
-        if kept:
-            return self._pending(Entry(run.info.project, (record, *heard)), heard)
-        gone = (run.info.id,) if run.opened else ()
-        return self._pending(Entry(run.info.project, tuple(heard), gone), heard) if heard or gone else None
+        gone = (run.info.id,) if run.opened and not kept else ()
+        if not (kept or heard or gone):
+            return None
+        entry = Entry(run.info.project, (record, *heard) if kept else tuple(heard), gone)
+        return self._pending(entry, heard, self._write_later if run.opened else None)
 
     def _keep(self, run: Run, data: bytes) -> str:
         most = int(self._settings.max_file_mb * 1_000_000)
         return self._files.write(run.info.project, run.info.id, "items.json", "application/json", [data], most).handle
 
-    def _pending(self, entry: Entry, started: Sequence[RunRecord]) -> Pending:
+    def _pending(self, entry: Entry, started: Sequence[RunRecord], otherwise: Otherwise | None = None) -> Pending:
         self._touched.add(entry.project)
-        if not started:
-            return Pending(self.recorder, entry)
-        return Pending(self.recorder, entry, lambda: self._hand_over(entry.project, started))
+        then = (lambda: self._hand_over(entry.project, started)) if started else None
+        return Pending(self.recorder, entry, then, otherwise)
 
     # -- a run that nobody waits for
 
@@ -136,14 +144,25 @@ class Runs:
         items = self.engine.cleaned(plan, run, items)
         record = opened(run, items)
         run.opened = True
-        if self._invoke.here and self._held + len(record.data) < HELD:
-            self._held += len(record.data)
-            self._accepted[run.info.id] = _Going(run, plan, items, carried, len(record.data))
-        return Pending(self.recorder, Entry(run.info.project, (record,)), lambda: self._hand_over(run.info.project, [record]))
+        project, run_id = run.info.project, run.info.id
+        context = copy_context()
+        here = self.begins and self._invoke.here
+
+        def begin() -> None:
+            if here and self._held + len(record.data) < HELD:
+                self._held += len(record.data)
+                self._accepted[run_id] = _Going(run, plan, items, carried, len(record.data), context)
+            self._hand_over(project, [record])
+
+        return Pending(self.recorder, Entry(project, (record,)), begin, lambda _entry, _failure: self._files.delete(project, run_id))
 
     def is_kept(self, project: str, run_id: str) -> bool:
         """Whether a run is on record."""
         return self.records.get(project, run_id) is not None
+
+    def keeps_all(self, project: str, workflow_id: str) -> bool:
+        """Whether every run of a workflow stays on record."""
+        return (self._rules(project, workflow_id).record or self._settings.record) == "all"
 
     def begun(self, run: Run, items: Items) -> Pending:
         """What is to be put on record of a run that is about to begin here and must not vanish with this process."""
@@ -153,14 +172,17 @@ class Runs:
         return Pending(self.recorder, Entry(run.info.project, (record,)))
 
     def _hand_over(self, project: str, records: Iterable[RunRecord]) -> None:
-        for record in records:
+        for record in records if self.begins else ():
             if self._invoke is None:
-                log.error("run %s of workflow %s waits for a server that starts it", record.line.id, record.line.workflow_id)
+                line = record.line
+                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
             else:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
     def begin(self, project: str, run_id: str, timeout: float | None = None) -> tuple[Run, Pending | None] | None:
-        """Run an open run, and what is still to be put on record. None when it is over, or was never there."""
+        """Run an open run, and what is still to be put on record. None when it is over, was never there, or is for another process."""
+        if self._leaving:
+            return None
         going = self._accepted.pop(run_id, None)
         if going is not None:
             self._held -= going.size  # a race costs some bytes of the count, no more
@@ -171,34 +193,43 @@ class Runs:
             if self.records.asked_to_stop(project, [run_id]):
                 going.run.cancel()
         run = going.run
-        if going.plan.rules.on_lost == "fail" and run.attempt == 1:
+        if going.plan.rules.on_lost == "fail":
             self.begun(run, going.items).wait()
+        if going.context is not None:
+            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
         """Run an open run to its end, which nobody waits for."""
         try:
             found = self.begin(project, run_id)
-        except MechawayError as error:  # a disk that is away, a project that was deleted
-            log.error("run %s in project %s could not begin: %s", run_id, project, error)
+        except Unavailable as error:  # a disk that is away for now
+            log.error(
+                "run %s in project %s could not begin, which is tried again: %s", run_id, project, error,
+                extra=about(project=project, run_id=run_id),
+            )  # fmt: skip
+            self._unbegun.append((project, run_id))
+            return
+        except MechawayError as error:  # a project that was deleted
+            log.error("run %s in project %s could not begin: %s", run_id, project, error, extra=about(project=project, run_id=run_id))
             return
         if found is not None:
             run, pending = found
             self.finish(pending)
             if run.failure is not None:
-                log.error(
-                    "run %s of workflow %s in project %s %s: %s", run_id, run.info.workflow_id, project, run.status, run.failure.message
-                )
+                log.error("%s", run.told(), extra=run.about())
 
     def finish(self, pending: Pending | None) -> None:
-        """Put the end of an accepted run on record, and try that again later when the disk is full. Nobody waits for it."""
+        """Put the end of an accepted run on record. Nobody waits for it."""
         if pending is not None:
-            pending.tell(lambda failure: self._written(pending.entry, failure))
+            pending.tell(_told)
 
-    def _written(self, entry: Entry, failure: BaseException | None) -> None:
+    def _write_later(self, entry: Entry, failure: BaseException) -> None:
+        """The end of a run that is on record as open could not be written: it stays open until that is done."""
         if isinstance(failure, Unavailable):
             log.error("the end of a run could not be put on record, which is tried again: %s", failure)
-            self._unwritten.append(entry)
+            with self._lock:
+                self._unwritten.append(entry)
         elif isinstance(failure, MechawayError):  # its project was deleted
             log.warning("the end of a run was not put on record: %s", failure)
 
@@ -246,13 +277,17 @@ class Runs:
 
     # -- runs whose process is gone
 
-    def take_over(self, project: str, owner: str | None, before: float) -> int:
-        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment."""
+    def take_over(self, project: str, owner: str | None, before: float, begun: Collection[str] | None = None) -> int:
+        """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment.
+
+        `begun` are those that may have begun there, of the accepted ones; None: any of them.
+        """
         count = 0
         while records := self.records.abandoned(project, owner, before):
-            for record in records:
-                if self.count_attempt(project, record):
-                    self.hand_over(project, record)
+            stopped = self.records.asked_to_stop(project, [record.line.id for record in records])
+            settled = [one for record in records if (one := self._settled(project, record, stopped, begun)) is not None]
+            self.recorder.write(Entry(project, tuple(settled)))
+            self._hand_over(project, settled)
             count += len(records)
             if owner is None:
                 break
@@ -260,41 +295,52 @@ class Runs:
 
     def count_attempt(self, project: str, record: RunRecord) -> bool:
         """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here."""
-        line, reading = record.line, self._reading(project, record)
-        rules = self._rules(project, line.workflow_id)
-        again = rules.on_lost or ("again" if reading.promised else "fail")
-        what = f"run {line.id} of workflow {line.workflow_id} in project {project}"
-        if line.id in self.records.asked_to_stop(project, [line.id]):
-            error = {"type": "cancelled", "message": "the run was cancelled"}
-            self._end(project, cut_off(record, "cancelled", error, rules, self._clock.now()))
-        elif line.attempt >= MOST_ATTEMPTS:
-            self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
-        elif again == "fail":
-            self._lose(
-                project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
-            )
-        else:
-            log.warning("%s is begun again: its process ended before it did", what)
-            status = "running" if line.status == "running" else "queued"
-            said = reading.said | {"promised": True}
-            record = RunRecord(replace(line, status=status, attempt=line.attempt + 1), orjson.dumps(said), known=True)
-            self._end(project, record)
-            return True
-        return False
+        settled = self._settled(project, record, self.records.asked_to_stop(project, [record.line.id]), None)
+        if settled is not None:
+            self.recorder.write(Entry(project, (settled,)))
+        return settled is not None
 
     def hand_over(self, project: str, record: RunRecord) -> None:
         """Have an open run begun, in whatever process. Raises `Unavailable`."""
         self._hand_over(project, [record])
 
+    def _settled(self, project: str, record: RunRecord, stopped: Collection[str], begun: Collection[str] | None) -> RunRecord | None:
+        """What is to be on record of an abandoned run so that it begins again. None when it is not to: then it is ended here."""
+        line, reading = record.line, self._reading(project, record)
+        rules = self._rules(project, line.workflow_id)
+        again = rules.on_lost or ("again" if reading.promised else "fail")
+        may_have_begun = line.status == "running" or begun is None or line.id in begun
+        if again == "fail" and reading.promised:  # it is on record as running before its first node
+            may_have_begun = line.status == "running"
+        if line.id in stopped:
+            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
+            return None
+        if may_have_begun and line.attempt >= MOST_ATTEMPTS:
+            self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
+            return None
+        if may_have_begun and again == "fail":
+            self._lose(
+                project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
+            )
+            return None
+        if may_have_begun:
+            log.warning(
+                "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                line.id, line.workflow_id, project, extra=_about(project, line),
+            )  # fmt: skip
+        said = reading.said | {"promised": True}
+        return RunRecord(replace(line, status="queued", attempt=line.attempt + may_have_begun), orjson.dumps(said), known=True)
+
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
-        log.error("run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message)
-        end = cut_off(record, "failed", {"type": "lost", "message": message}, rules, self._clock.now())
-        heard = self._raise(project, end.line, "lost", rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
-        self._pending(Entry(project, (end, *heard)), heard).wait()
+        log.error(
+            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
+        )
+        self._end(project, lost(record, rules, message, self._clock.now()), "lost", rules)
 
-    def _end(self, project: str, record: RunRecord) -> None:
-        self.recorder.write(Entry(project, (record,)))
+    def _end(self, project: str, end: RunRecord, event: str, rules: Rules) -> None:
+        heard = self._raise(project, end.line, event, rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
+        self._pending(Entry(project, (end, *heard)), heard).wait()
 
     def _rules(self, project: str, workflow_id: str) -> Rules:
         try:
@@ -328,13 +374,20 @@ class Runs:
         if line.trigger == "error":
             return []
         try:
-            listening = self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+            listening = [
+                (plan, step, run_id)
+                for plan, step in self._listeners.find(project, line.workflow_id, event, rules.on_failure)
+                if not self.is_kept(project, run_id := run_id_of(line.began, line.id, plan.workflow_id, step.id))
+            ]
         except MechawayError as error:
-            log.error("nobody could be told that workflow %s in project %s %s: %s", line.workflow_id, project, event, error)
+            log.error(
+                "nobody could be told that workflow %s in project %s %s: %s",
+                line.workflow_id, project, event, error, extra=_about(project, line),
+            )  # fmt: skip
             return []
         records = []
-        for plan, step in listening:
-            run = self.engine.prepare(plan, step, project, "error", run_id_of(line.began, line.id, plan.workflow_id, step.id))
+        for plan, step, run_id in listening:
+            run = self.engine.prepare(plan, step, project, "error", run_id)
             run.parent = None if event == "missed" else line.id
             run.promised = True
             records.append(opened(run, [{"event": event, **about()}]))
@@ -351,8 +404,11 @@ class Runs:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return self.show(project, current(going.run, going.plan))
-        return shown(self.reading(project, run_id), self._settings.record_items)
+            return self.show(project, as_far(going.run, going.plan))
+        record = self._record(project, run_id)
+        if record.line.ended is None:
+            record = without_hidden(record, self._rules(project, record.line.workflow_id))
+        return self.show(project, record)
 
     def show(self, project: str, record: RunRecord) -> dict[str, Any]:
         """A record as people see it."""
@@ -360,10 +416,13 @@ class Runs:
 
     def reading(self, project: str, run_id: str) -> Reading:
         """A record, to be read. Raises `NotFound`."""
+        return self._reading(project, self._record(project, run_id))
+
+    def _record(self, project: str, run_id: str) -> RunRecord:
         record = self.records.get(project, run_id)
         if record is None:
             raise NotFound(f'there is no run "{shorten(run_id)}" on record')
-        return self._reading(project, record)
+        return record
 
     def _reading(self, project: str, record: RunRecord) -> Reading:
         def open_file(handle: str) -> bytes:
@@ -379,19 +438,26 @@ class Runs:
         here = self._going.get(run_id) or self._accepted.get(run_id)
         if here is not None and here.run.info.project == project:
             here.run.cancel()
+            if here.run.promised:  # whoever takes it over, should this process end first, is to know
+                self.records.ask_to_stop(project, run_id)
             return
         line = self.reading(project, run_id).line
         if line.ended is not None:
-            raise Conflict(f"run {run_id} is over already: it {line.status}")
+            raise Conflict(f"run {run_id} is over already ({line.status})")
         self.records.ask_to_stop(project, run_id)
 
     def cancel_all(self) -> int:
         """Stop all runs of this process because it is to end; how many there were. Accepted ones are left for another process."""
-        self._leaving = True
+        self._leaving = True  # first: a run that begins at this moment is either in the list or sees it
         going = [one.run for one in list(self._going.values())]
         for run in going:
-            run.cancel()
+            self._leave(run)
         return len(going)
+
+    def _leave(self, run: Run) -> None:
+        if not run.cancelled:  # who was told to stop before is not begun again
+            self._left.add(run.info.id)
+            run.cancel()
 
     @property
     def going(self) -> int:
@@ -401,10 +467,10 @@ class Runs:
     # -- now and then
 
     def look_after(self) -> None:
-        """Put runs that take long on record, stop those that somebody asked to stop, and write again what could not be written."""
+        """Put runs that take long on record, stop those that somebody asked to stop, and try again what a disk refused."""
         now = self._clock.now()
         with self._lock:
-            long = [one for one in self._going.values() if not one.run.opened and now - one.run.began > LONG and self._records(one)]
+            long = [one for one in list(self._going.values()) if not one.run.opened and now - one.run.began > LONG and self._records(one)]
             for one in long:
                 record = opened(one.run, one.items)
                 one.run.opened = True
@@ -412,9 +478,23 @@ class Runs:
         for project, runs in self._open_here().items():
             for run_id in self.records.asked_to_stop(project, list(runs)):
                 runs[run_id].cancel()
-        again, self._unwritten = self._unwritten, []
+        with self._lock:
+            again, self._unwritten = self._unwritten, []
         for entry in again:
-            self.recorder.add(entry, lambda failure, entry=entry: self._written(entry, failure))  # type: ignore[misc]
+            self._pending(entry, [record for record in entry.records if record.line.ended is None], self._write_later).tell(_told)
+        waiting, self._unbegun = self._unbegun, []
+        for project, run_id in waiting:
+            self._begin_again(project, run_id)
+
+    def _begin_again(self, project: str, run_id: str) -> None:
+        try:
+            record = self.records.get(project, run_id)
+            if record is not None:
+                self._hand_over(project, [record])
+        except Unavailable:
+            self._unbegun.append((project, run_id))
+        except NotFound as error:
+            log.warning("run %s does not begin: %s", run_id, error, extra=about(project=project, run_id=run_id))
 
     def _records(self, going: _Going) -> bool:
         return (going.plan.rules.record or self._settings.record) != "none"
@@ -444,6 +524,17 @@ class Runs:
             return days if rules.keep is None else rules.keep
 
         return self.records.prune(project, keep, until)
+
+
+def _about(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
+
+
+def _told(failure: BaseException | None) -> None:
+    """Nobody waits for it; what is to be done about a failure is done elsewhere."""
 
 
 def _let_go(failure: BaseException | None) -> None:

@@ -29,7 +29,7 @@ from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.errors import Cancelled, MechawayError, OutOfTime, Unavailable
 from mechaway_core.ports import InsertRows
 from mechaway_core.sqlite.faults import BROKEN, translate
-from mechaway_core.sqlite.link import Identity, Link, Moved, Options, identity_of, open_link, open_nothing
+from mechaway_core.sqlite.link import Identity, Link, Moved, Options, Unmade, identity_of, open_link, open_nothing
 from mechaway_core.sqlite.pulse import LOOK_AGAIN, Pulse
 from mechaway_core.sqlite.schema import insert_at_once
 from mechaway_core.sqlite.session import SqliteSession
@@ -173,6 +173,9 @@ class Database:
                     continue
                 try:
                     return self._opened(write=False)
+                except Unmade:  # there is no more in it than where there is no file
+                    self._forget_reader()
+                    return None
                 except BaseException:
                     self._forget_reader()
                     raise

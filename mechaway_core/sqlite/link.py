@@ -47,6 +47,10 @@ class Moved(Exception):
     """The file at this path is not the one that was opened: its project was deleted, or deleted and made again."""
 
 
+class Unmade(Exception):
+    """The file is there, but whoever makes it has not made its tables yet."""
+
+
 class Link:
     """A connection with its cursor for our own statements, its guard, and what it knows of the tables."""
 
@@ -92,7 +96,7 @@ def identity_of(path: str) -> Identity | None:
 def open_link(path: Path, options: Options, *, write: bool) -> Link:
     """Open the file; for writing it is made when it is missing.
 
-    Raises `apsw.Error`, `OSError`, and `Moved` when the file was replaced meanwhile.
+    Raises `apsw.Error`, `OSError`, `Moved` when the file was replaced meanwhile, and `Unmade` for reading.
     """
     before = identity_of(str(path))
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else _read_flags(options)
@@ -103,6 +107,8 @@ def open_link(path: Path, options: Options, *, write: bool) -> Link:
         else:
             link.execute("PRAGMA query_only=ON")
             link.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            if options.setup and link.execute("PRAGMA user_version").fetchall() == [(0,)]:
+                raise Unmade
         # The file of the write-ahead log is opened by its name. Whoever finds another database there by now must not use it.
         link.identity = identity_of(str(path))
         if link.identity is None or before not in (None, link.identity):

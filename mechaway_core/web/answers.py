@@ -5,12 +5,14 @@ All of it happens in the run's thread, so that large outputs do not hold up the 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 from mechaway_core import jsontext
 from mechaway_core.access.deliveries import Delivered, Kept, KeptBefore
-from mechaway_core.app import DEFAULT_PROJECT, Answered, App
+from mechaway_core.app import DEFAULT_PROJECT, App
+from mechaway_core.calls import Answered
 from mechaway_core.errors import MechawayError, NodeError, NotFound
 from mechaway_core.names import media_type
 from mechaway_core.record import Run
@@ -19,6 +21,8 @@ from mechaway_core.triggers import Call
 from mechaway_core.web import problems
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.transfers import file_headers
+
+log = logging.getLogger("mechaway.runs")
 
 BODILESS = (204, 205, 304)  # statuses whose answers have no body (RFC 9110)
 
@@ -31,7 +35,7 @@ def serve(app: App, project: str, workflow_id: str, call: Call, root: str = "") 
     `root` stands in front of all addresses of the API, such as the stage of an API Gateway.
     """
     try:
-        answered = app.call(project, workflow_id, call)
+        answered = app.calls.answer(project, workflow_id, call)
     except Delivered as before:
         return _again(before.kept)
     except KeptBefore as before:
@@ -77,6 +81,7 @@ def _answer(answered: Answered, app: App, project: str, root: str) -> Answer:
     if answered.accepted:
         return _accepted(run.info.id, project, root)
     if run.failure is not None:
+        log.warning("%s", run.told(), extra=run.about())  # no error: whoever called is told
         return problems.failed_run(run)
     about = {"mechaway-run-id": run.info.id}
     if run.response is not None:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from mechaway_core import jsontext
 from mechaway_core.app import DEFAULT_PROJECT, App
-from mechaway_core.errors import Invalid, Problem
+from mechaway_core.errors import Invalid, MechawayError, Problem
 from mechaway_core.ports import RunQuery
 from mechaway_core.runs import replay, shown_line
 from mechaway_core.timing import moment_of
 from mechaway_core.web.bodies import Limit, Project, json_body, json_response, read_object
+from mechaway_core.web.threads import Threads
 
+LastEventId = Annotated[str | None, Header(description="The `id` of the event that came last.")]
 RunId = Annotated[str, Path(description="The id of a run.")]
+TRIGGERS = ("webhook", "cron", "manual", "error", "replay")
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled", "timed_out")
 LOOK_EVERY = 0.3  # seconds between two looks for what happened
+MOST_MARK = 19  # digits of what the id of an event can be
 KEEP_ALIVE = 15.0  # seconds without an event after which a comment is sent, so that nobody in between gives up
 
 _WISH = {
@@ -29,13 +33,14 @@ _WISH = {
     "items": {"type": "array", "items": {}, "description": "What the first node takes, in the place of what is on record."},
 }
 _FILTER = {
-    "workflow": {"type": "string"},
-    "status": {"type": "array", "items": {"type": "string", "enum": list(STATUSES)}},
-    "trigger": {"type": "string"},
-    "since": {"type": "string", "format": "date-time"},
-    "until": {"type": "string", "format": "date-time"},
-    "text": {"type": "string"},
+    "workflow": {"type": "string", "description": "Only runs of this workflow."},
+    "status": {"type": "array", "items": {"type": "string", "enum": list(STATUSES)}, "description": "Only with one of these."},
+    "trigger": {"type": "string", "enum": list(TRIGGERS), "description": "Only those started so."},
+    "since": {"type": "string", "format": "date-time", "description": "Begun at this time or later."},
+    "until": {"type": "string", "format": "date-time", "description": "Begun before this time."},
+    "text": {"type": "string", "description": "Only with this text in the record; letters of ASCII in any case."},
 }
+_STREAM = {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 _REPLAY_BODY = json_body(
     {"type": "object", "properties": _WISH, "additionalProperties": False, "examples": [{"from": "failed", "version": "current"}]},
     required=False,
@@ -55,7 +60,7 @@ _REPLAY_ALL_BODY = json_body(
 )
 
 
-def add_routes(router: APIRouter, app: App) -> None:
+def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
     """Add the routes of runs on record."""
 
     @router.get("/runs", tags=["runs"])
@@ -63,54 +68,72 @@ def add_routes(router: APIRouter, app: App) -> None:
         project: Project,
         workflow: Annotated[str | None, Query(description="Only of this workflow.")] = None,
         status: Annotated[list[str] | None, Query(description=f"Only of these statuses: {', '.join(STATUSES)}.")] = None,
-        trigger: Annotated[str | None, Query(description="Only those started so: webhook, cron, manual, error, replay.")] = None,
+        trigger: Annotated[str | None, Query(description=f"Only those started so: {', '.join(TRIGGERS)}.")] = None,
         since: Annotated[str | None, Query(description="Begun at this time or later, in ISO 8601.")] = None,
         until: Annotated[str | None, Query(description="Begun before this time.")] = None,
-        text: Annotated[str | None, Query(max_length=200, description="Only with this text in the record, in whatever case.")] = None,
+        text: Annotated[
+            str | None, Query(max_length=200, description="Only with this text in the record; letters of ASCII in any case.")
+        ] = None,
         limit: Limit = 100,
         cursor: Annotated[str, Query(description="What the page before gave as `next`.")] = "",
     ) -> Response:
         """Runs on record, newest first.
 
-        A page may be short, or empty, and still have a `next`: a search looks through some thousands of runs at a time."""
+        A page may be short, or empty, and still have a `next`: it looks through 5000 runs at most, and for a text through 500 records."""
         said = {"workflow": workflow, "status": status, "trigger": trigger, "since": since, "until": until, "text": text}
         query = _query({name: value for name, value in said.items() if value}, limit, cursor)
-        found, following = await run_in_threadpool(app.find_runs, project, query)
+        found, following = await run_in_threadpool(app.history.find, project, query)
         return json_response({"runs": found, "next": following})
 
-    @router.get("/runs/events", tags=["runs"])
-    async def watch_runs(project: Project, request: Request) -> Response:
+    @router.get("/runs/events", tags=["runs"], responses={200: _STREAM}, response_class=StreamingResponse)
+    async def watch_runs(project: Project, last_event_id: LastEventId = None) -> Response:
         """What is put on record from now on, as server-sent events: each `run` event is a run as lists show it.
 
-        In AWS there is no such stream: ask for `/runs` again."""
-        mark = await run_in_threadpool(app.watch_runs, project, None)
-        return StreamingResponse(
-            _events(app, project, mark[1], request), media_type="text/event-stream", headers={"cache-control": "no-store"}
-        )
+        A comment every few seconds keeps it open; after a break `Last-Event-ID` goes on where it was. In AWS there is none (404)."""
+        _, now = await run_in_threadpool(app.history.watch, project, None)
+        known = last_event_id is not None and last_event_id.isdecimal() and len(last_event_id) < MOST_MARK
+        mark = min(now, int(last_event_id)) if known and last_event_id is not None else now
+        events = _events(app, project, mark, lambda: threads.draining)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     @router.get("/runs/{run_id}", tags=["runs"])
     async def get_run(project: Project, run_id: RunId) -> Response:
         """The record of a run, node by node; of one that goes on here, what there is by now."""
-        return json_response(await run_in_threadpool(app.find_run, project, run_id))
+        return json_response(await run_in_threadpool(app.history.get, project, run_id))
 
-    @router.post("/runs/{run_id}/cancel", status_code=202, tags=["runs"])
+    @router.post("/runs/{run_id}/cancel", status_code=202, tags=["runs"], responses={202: {"description": "It was asked to stop."}})
     async def cancel_run(project: Project, run_id: RunId) -> Response:
         """Ask a run to stop; Lua and HTTP calls in flight end with it. 409 when it is over."""
-        await run_in_threadpool(app.cancel_run, project, run_id)
+        await run_in_threadpool(app.history.cancel, project, run_id)
         return json_response({"run_id": run_id, "message": f"run {run_id} was asked to stop"}, 202)
 
-    @router.post("/runs/{run_id}/replay", status_code=202, tags=["runs"], openapi_extra=_REPLAY_BODY)
+    @router.post(
+        "/runs/{run_id}/replay",
+        status_code=202,
+        tags=["runs"],
+        openapi_extra=_REPLAY_BODY,
+        responses={202: {"description": "The new run is kept; `Location` is its record."}},
+    )
     async def replay_run(project: Project, run_id: RunId, request: Request) -> Response:
         """Run it again, as a new run whose parent it is: from where it failed, from its start, or from a node.
 
-        What the nodes before gave comes from the record."""
+        What the nodes before gave comes from the record. 409 while it goes on, or when it succeeded and `from` is "failed"; 422 when there
+        is no such node, or when the record lacks what `redact` names."""
         wish = _wish(await read_object(request, ("from", "version", "items"), needed=False))
-        run = await run_in_threadpool(app.replay_run, project, run_id, wish)
+        run = await run_in_threadpool(app.history.replay, project, run_id, wish)
         root = request.scope.get("root_path", "")
         where = f"{root}{'' if project == DEFAULT_PROJECT else f'/p/{project}'}/api/runs/{run.info.id}"
         return json_response({"run_id": run.info.id, "parent": run_id, "status": "queued"}, 202, {"location": where})
 
-    @router.post("/runs/replay", tags=["runs"], openapi_extra=_REPLAY_ALL_BODY)
+    @router.post(
+        "/runs/replay",
+        tags=["runs"],
+        openapi_extra=_REPLAY_ALL_BODY,
+        responses={
+            200: {"description": "Which runs fit."},
+            202: {"description": "For each run the one that repeats it, or why there is none."},
+        },
+    )
     async def replay_runs(project: Project, request: Request) -> Response:
         """The runs that a filter finds, 1000 of the newest at most, and with `dry_run: false` a replay of each of them (202)."""
         said = await read_object(request, ("filter", "from", "version", "dry_run"))
@@ -127,7 +150,7 @@ def add_routes(router: APIRouter, app: App) -> None:
                     [Problem(f"/filter/{name[:80]}", "unknown field")],
                 )
         query = _query(chosen, 1000, "")
-        found = await run_in_threadpool(app.replay_runs, project, query, _wish(said), act=not dry)
+        found = await run_in_threadpool(app.history.replay_all, project, query, _wish(said), act=not dry)
         return json_response(found.as_json(), 200 if dry else 202)
 
 
@@ -139,6 +162,8 @@ def _query(said: dict[str, Any], limit: int, cursor: str) -> RunQuery:
     for name in ("workflow", "trigger", "text"):
         if not isinstance(said.get(name, ""), str):
             raise Invalid(f"{name} must be a text")
+    if said.get("trigger") not in (None, *TRIGGERS):
+        raise Invalid(f"trigger must be one of {', '.join(TRIGGERS)}")
     return RunQuery(
         workflow_id=said.get("workflow"),
         statuses=tuple(dict.fromkeys(statuses)),
@@ -171,13 +196,18 @@ def _wish(said: dict[str, Any]) -> replay.Wish:
     return replay.Wish(start, version, items)
 
 
-async def _events(app: App, project: str, mark: int, request: Request) -> AsyncIterator[bytes]:
+async def _events(app: App, project: str, mark: int, over: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Events behind a mark until the server is told to stop, or the project is gone; whoever goes away ends it, too."""
     silent = 0.0
     yield b": watching\n\n"
-    while not await request.is_disconnected():
-        lines, mark = await run_in_threadpool(app.watch_runs, project, mark)
+    while not over():
+        try:
+            lines, mark = await run_in_threadpool(app.history.watch, project, mark)
+        except MechawayError:
+            return
         for line in lines:
-            yield b"id: %d\nevent: run\ndata: %b\n\n" % (mark, jsontext.encode(shown_line(line)))
+            last = b"id: %d\n" % mark if line is lines[-1] else b""  # who comes back gets those again of which it missed one
+            yield last + b"event: run\ndata: %b\n\n" % jsontext.encode(shown_line(line))
         silent = 0.0 if lines else silent + LOOK_EVERY
         if silent > KEEP_ALIVE:
             silent = 0.0

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ class Threads:
         self.most = most
         self.room = most + waiting
         self.busy = 0  # jobs that were taken on and are not over; only the event loop's thread touches it
+        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self.added = 0  # threads beyond the first few
         self._few = min(few, most)
         self._lock = threading.Lock()  # over `added` and the next two
@@ -57,10 +59,11 @@ class Threads:
             raise Unavailable("too many runs are waiting; try again soon (MECHAWAY_MAX_RUNS, MECHAWAY_MAX_WAITING)")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        context = copy_context()  # with the id of the request, for the log
 
         def work() -> None:
             try:
-                result = job()
+                result = context.run(job)
                 if type(result) is Later:
                     value, pending = result.value, result.pending
                     pending.tell(lambda failure: self._finish((future, value, failure), loop))

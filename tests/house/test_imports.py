@@ -14,6 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("aws", "local"),
     ("web",),
     ("app",),
+    ("calls",),
     ("transfer",),
     ("agenda", "watchdog"),
     ("late",),
@@ -44,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clock",),
     ("bounds", "cancellation"),
     ("charsets",),
+    ("logs",),
     ("jsontext", "names", "redact"),
     ("errors",),
     ("",),  # the package itself: its version

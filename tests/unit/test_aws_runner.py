@@ -18,6 +18,7 @@ from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
 from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore
 from mechaway_core.local.clock import LocalClock
+from mechaway_core.logs import JsonFormatter, fields_of
 from mechaway_core.ports import RunLine, RunRecord, Schedule
 from mechaway_core.record import new_run_id
 from mechaway_core.settings import Settings
@@ -221,8 +222,19 @@ def test_a_run_that_fails_is_logged_and_not_raised(app: App, caplog: pytest.LogC
     failing_flow = clockwork("wf", ("tick", "*/5 * * * *"))
     failing_flow["nodes"][1] = {"id": "save", "node_type": "FunLogic", "params": {"script": "error('no luck')"}}
     app.update("default", "wf", failing_flow)
-    assert dispatch(due(), Context(), app)["status"] == "failed"
-    assert "no luck" in caplog.text
+    done = dispatch(due(), Context(), app)
+    assert done["status"] == "failed"
+    [line] = [fields_of(record) for record in caplog.records if "no luck" in record.getMessage()]
+    assert line == {
+        "project": "default",
+        "workflow_id": "wf",
+        "version": 2,
+        "run_id": done["run_id"],
+        "trigger": "cron",
+        "node_id": "save",
+        "status": "failed",
+        "scheduled_for": "2026-01-02T03:05:00.000Z",
+    }
 
 
 def test_a_run_ends_before_lambda_ends_the_function(app: App) -> None:
@@ -429,8 +441,15 @@ def test_an_event_that_means_nothing_is_logged_without_what_is_in_it_and_raised(
     with caplog.at_level(logging.ERROR), pytest.raises(Malformed):
         dispatch(event, Context(), app)
     assert "an event was not done" in caplog.text
-    assert "hush" not in caplog.text
+    assert "hush" not in "".join(JsonFormatter().format(record) for record in caplog.records)
     assert seen(app) == []
+
+
+def test_an_event_that_was_not_done_is_found_by_what_it_is_about(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Malformed):
+        dispatch(due(expression=5), Context(), app)
+    [line] = [fields_of(record) for record in caplog.records if "an event was not done" in record.getMessage()]
+    assert (line["project"], line["workflow_id"], line["node_id"]) == ("default", "wf", "tick")
 
 
 def test_without_a_context_an_event_is_done_too(app: App) -> None:

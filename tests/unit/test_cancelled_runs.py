@@ -105,7 +105,7 @@ def going(app: App, workflow_id: str) -> Run:
     found: list[Run] = []
 
     def begun() -> bool:
-        found[:] = [run for run in list(app._running.values()) if run.info.workflow_id == workflow_id]
+        found[:] = [one.run for one in list(app.runs._going.values()) if one.run.info.workflow_id == workflow_id]
         return bool(found)
 
     until(begun)

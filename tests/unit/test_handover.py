@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mechaway_core.errors import Stale
 from mechaway_core.folders import FolderStore
 from mechaway_core.handover import Claim, Handover, Taken
 from mechaway_core.settings import Settings
@@ -70,3 +71,13 @@ def test_a_sweep_takes_what_no_event_can_ask_for_and_nothing_else(handover: Hand
     assert handover.sweep("default", NOON) == 0
     assert len(store.keys("default", "claims/")) == 37
     assert store.keys("default", "workflows/") == ["workflows/wf"]
+
+
+def test_the_claim_of_who_did_nothing_under_it_is_taken_over_by_one(handover: Handover) -> None:
+    handover.claim("default", NOON, ("wf",), "gone")
+    taken = handover.claim("default", NOON, ("wf",), "one")
+    assert isinstance(taken, Taken)
+    assert handover.holder("default", NOON, ("wf",)) == "gone"
+    handover.take_over("default", NOON, ("wf",), taken, "one")
+    with pytest.raises(Stale):
+        handover.take_over("default", NOON, ("wf",), taken, "another")
