@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,26 +10,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mechaway_core import timetable, triggers
 from mechaway_core.access import AdminToken, Door
-from mechaway_core.access.deliveries import WINDOW, Claim, Delivery
 from mechaway_core.access.keys import ProjectKey
-from mechaway_core.access.webhook import Lock
 from mechaway_core.agenda import Agenda
+from mechaway_core.calls import Calls
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem
+from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Problem, no_project
 from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.late import LateRuns
 from mechaway_core.leases import Leases
-from mechaway_core.node import Items, Node
+from mechaway_core.node import Node
 from mechaway_core.nodes import catalogue
-from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, RunLine, RunQuery, Schedule, Schedules, Store, Tables
+from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, Schedule, Schedules, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
-from mechaway_core.runs import Later, Listeners, Pending, Recorder, Runs
+from mechaway_core.runs import History, Later, Listeners, Pending, Recorder, Runs
 from mechaway_core.runs.document import as_far
-from mechaway_core.runs.replay import Replayed, Wish, replay, replay_all
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
@@ -39,13 +36,12 @@ from mechaway_core.timetable import Changed, Timetable
 from mechaway_core.turns import Turns
 from mechaway_core.vault import SecretInfo, Vault
 from mechaway_core.watchdog import Watchdog
-from mechaway_core.workflow import Plan, Step
+from mechaway_core.workflow import Plan
 
 if TYPE_CHECKING:
     from mechaway_core.transfer import Incoming, Summary
 
 DEFAULT_PROJECT = "default"
-ACCEPTING = 25.0  # seconds from the claim to a delivery to the record of the run that was accepted, at most
 
 log = logging.getLogger("mechaway.app")
 
@@ -56,20 +52,6 @@ class Saved:
 
     entry: Entry
     warnings: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A run that a webhook started, and the webhook itself. It is over, or has been `accepted` and is to begin.
-
-    Nobody may hear of it before what is `pending` is on record. `claim`, when there is one, waits to be settled with the answer then.
-    """
-
-    run: Run
-    webhook: Node
-    claim: Claim | None = None
-    pending: Pending | None = None
-    accepted: bool = False
 
 
 class App:
@@ -122,6 +104,8 @@ class App:
         self.runs = Runs(
             settings, self._engine, files, records, self._recorder, registry, self._workflows, self.listeners, clock, invoke
         )  # fmt: skip
+        self.calls = Calls(settings, registry, self._engine, self.runs, files, self.door, clock)
+        self.history = History(self.runs, projects, streams=gathers)
         self.watchdog = Watchdog(self.timetable, self.fires, clock, late, self.runs.missed)
 
     # -- workflows
@@ -194,51 +178,6 @@ class App:
         return self.update(project, workflow_id, self.version(project, workflow_id, number).document)
 
     # -- runs
-
-    def expect(self, project: str, workflow_id: str, call: triggers.Call) -> None:
-        """Raise what `call` would raise for the head of a webhook call alone, before its body is read: it may be a large one."""
-        _, step, _ = self._find(project, workflow_id, call)
-        lock = _lock(step)
-        if lock is not None:
-            self.door.check_head(lock, project, call.headers, call.client)
-
-    def call(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
-        """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
-
-        The caller is looked at before its body is read (`Refused`). A delivery that was answered before raises `Delivered`.
-        A run that fails is not an error here: its record says so.
-        """
-        plan, step, named = self._find(project, workflow_id, call)
-        lock = _lock(step)
-        if lock is not None:
-            self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
-        run = self._engine.prepare(plan, step, project, "webhook")
-        run.shown = lock.secrets if lock is not None and lock.hides else ()
-        items = self._read(run, call, named, lock.hides if lock is not None else "")
-        claim = self._claim(plan, step, run, items, call)
-        try:
-            if getattr(step.node, "mode", "wait") == "accept":
-                return Answered(run, step.node, claim, self._accept(plan, run, items), accepted=True)
-            return Answered(run, step.node, claim, self.runs.run(plan, run, items, self._patience(call.until)))
-        except BaseException:
-            if claim is not None:
-                claim.release()
-            raise
-
-    def _accept(self, plan: Plan, run: Run, items: Items) -> Pending:
-        try:
-            return self.runs.accept(plan, run, items)
-        except BaseException:
-            self._forget_files(run)
-            raise
-
-    def takes(self, project: str, workflow_id: str, call: triggers.Call) -> bool:
-        """Whether a webhook answers this call; nothing is run."""
-        try:
-            self._find(project, workflow_id, call)
-        except (NotFound, NotAllowed):
-            return False
-        return True
 
     def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None) -> Run:
         """Run a workflow by hand and wait until its end is on record; whether it is active does not matter. Raises `NotFound`, `Invalid`.
@@ -320,71 +259,11 @@ class App:
             return self._engine.run(plan, self._engine.prepare(plan, step, project, "manual"), given)
         step, named = triggers.route(plan, call)
         run = self._engine.prepare(plan, step, project, "webhook")
-        given = self._read(run, call, named)
+        given = self.calls.read(run, call, named)
         try:
             return self._engine.run(plan, run, given)
         finally:
             self._files.release(project, run.info.id)
-
-    def _find(self, project: str, workflow_id: str, call: triggers.Call) -> tuple[Plan, Step, dict[str, str]]:
-        plan = self._registry.get(project, workflow_id)
-        if not plan.active:
-            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
-        return plan, *triggers.route(plan, call)
-
-    def _read(self, run: Run, call: triggers.Call, named: dict[str, str], hide: str = "") -> Items:
-        """The items that a call brings; what else it says becomes the run's request. Its files are kept under the run's id."""
-        try:
-            run.request, items = triggers.read(call, named, self._engine.area(run), self.settings, hide)
-        except BaseException:
-            self._forget_files(run)
-            raise
-        finally:
-            if call.spool is not None:  # its files are kept by now; a run that takes long need not keep it too
-                call.spool.close()
-        return items
-
-    def _forget_files(self, run: Run) -> None:
-        """What is kept for a run before it begins goes again when something keeps it from beginning."""
-        self._files.delete(run.info.project, run.info.id)
-
-    def _claim(self, plan: Plan, step: Step, run: Run, items: Items, call: triggers.Call) -> Claim | None:
-        """The right to answer this delivery, where the webhook or the caller tells deliveries apart."""
-        try:
-            delivery = self._delivery(plan, step, run, items, call)
-            if delivery is None:
-                return None
-            project = run.info.project
-            accepts = getattr(step.node, "mode", "wait") == "accept"
-            kept: dict[str, Any] = {"is_kept": lambda run_id: self.runs.is_kept(project, run_id)} if accepts else {}
-            claim = self.door.deliveries.claim(project, plan.workflow_id, step.id, delivery, **kept)
-        except BaseException:
-            self._forget_files(run)
-            raise
-        if claim.keys != run.info.id:
-            run.info = dataclasses.replace(run.info, keys=claim.keys)
-        return claim
-
-    def _delivery(self, plan: Plan, step: Step, run: Run, items: Items, call: triggers.Call) -> Delivery | None:
-        node: Any = step.node
-        template = getattr(node, "delivery", None)
-        if run.request is None:
-            return None
-        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
-        seconds = ACCEPTING if getattr(node, "mode", "wait") == "accept" else allowed
-        if template is None:
-            return triggers.idempotent(call, run.request, run.info.id, seconds)
-        key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
-        return Delivery(key, run.info.id, seconds, node.dedupe.get("window", WINDOW), node.dedupe.get("answer", "first"))
-
-    def _patience(self, until: float | None) -> float | None:
-        """Seconds that whoever stands in front of webhooks waits: by the settings, or less where it is known for this call."""
-        known = [seconds for seconds in (self.settings.front_door_timeout or None, self.left(until)) if seconds is not None]
-        return min(known, default=None)
-
-    def left(self, until: float | None) -> float | None:
-        """Seconds until an instant of `time.monotonic()`; hardly any when it is past, so that a run ends as one that took too long."""
-        return None if until is None else max(until - self.clock.monotonic(), 0.001)
 
     @property
     def going(self) -> int:
@@ -394,42 +273,6 @@ class App:
     def cancel_all(self) -> int:
         """Stop every run of this process because it is to end; how many there were."""
         return self.runs.cancel_all()
-
-    # -- runs on record
-
-    def find_runs(self, project: str, query: RunQuery) -> tuple[list[dict[str, Any]], str | None]:
-        """Runs on record, newest first, and where the next page begins. Raises `NotFound`."""
-        self._need(project)
-        return self.runs.find(project, query)
-
-    def find_run(self, project: str, run_id: str) -> dict[str, Any]:
-        """The record of a run. Raises `NotFound`."""
-        self._need(project)
-        return self.runs.get(project, run_id)
-
-    def watch_runs(self, project: str, mark: int | None) -> tuple[list[RunLine], int]:
-        """What was put on record behind a mark, and the mark behind it: see `Records.since`. Raises `NotFound`."""
-        self._need(project)
-        if not self._recorder.gathers:
-            raise NotFound("a function cannot tell what happens while it happens; ask GET /api/runs again")
-        return self.runs.records.since(project, mark)
-
-    def cancel_run(self, project: str, run_id: str) -> None:
-        """Ask a run to stop. Raises `NotFound`, and `Conflict` when it is over."""
-        self._need(project)
-        self.runs.cancel(project, run_id)
-
-    def replay_run(self, project: str, run_id: str, wish: Wish) -> Run:
-        """A run that repeats another one, and has been accepted. Raises `NotFound`, `Conflict`, `Invalid`, `Unavailable`."""
-        self._need(project)
-        run, pending = replay(self.runs, project, run_id, wish)
-        pending.wait()
-        return run
-
-    def replay_runs(self, project: str, query: RunQuery, wish: Wish, *, act: bool) -> Replayed:
-        """The runs that fit, and with `act` a replay of each."""
-        self._need(project)
-        return replay_all(self.runs, project, query, wish, act=act)
 
     # -- schedules
 
@@ -538,7 +381,7 @@ class App:
         if slug == DEFAULT_PROJECT:
             raise Conflict('the project "default" always exists; delete its workflows instead')
         if not self.projects.delete(slug):
-            raise _no_project(slug)
+            raise no_project(slug)
         self.timetable.project_deleted(slug)
 
     # -- projects on the move
@@ -612,7 +455,7 @@ class App:
 
     def _need(self, project: str) -> None:
         if not self.projects.exists(project):
-            raise _no_project(project)
+            raise no_project(project)
 
     def _warnings(self, project: str, checked: Any) -> tuple[Problem, ...]:
         """What there is to warn of, secrets that are not in the vault yet included."""
@@ -665,13 +508,3 @@ def _check(raw: Any, sandbox: Sandbox, settings: Settings, workflow_id: str | No
     from mechaway_core.workflow.check import check  # pydantic, only when something is saved
 
     return check(raw, sandbox, settings, workflow_id=workflow_id)
-
-
-def _lock(step: Step) -> Lock | None:
-    """What callers must fit, where the trigger asks for something. Raises `Malformed` when this server cannot read what."""
-    lock: Lock | None = getattr(step.node, "lock", None)
-    return lock
-
-
-def _no_project(slug: str) -> NotFound:
-    return NotFound(f'there is no project "{slug[:80]}"')

@@ -230,3 +230,8 @@ class OutOfTime(NodeError):
     """It took longer than its timeout allows."""
 
     kind = "timeout"
+
+
+def no_project(slug: str) -> NotFound:
+    """The error for a project that is not there."""
+    return NotFound(f'there is no project "{slug[:80]}"')

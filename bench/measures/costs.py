@@ -52,7 +52,7 @@ class Shape:
     @property
     def scheduled(self) -> bool:
         """Whether it has no caller."""
-        return self.nodes[0]["node_type"] == "CronTrigger"
+        return bool(self.nodes[0]["node_type"] == "CronTrigger")
 
 
 def shapes(outside: str) -> list[Shape]:

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from mechaway_core.aws.s3 import S3, Found, Gone, Mismatch
-from mechaway_core.errors import Conflict, Invalid, NotFound
+from mechaway_core.errors import Conflict, Invalid, NotFound, no_project
 from mechaway_core.ports import ABSENT
-from mechaway_core.sqlite.files import DEFAULT, check_slug, missing
+from mechaway_core.sqlite.files import DEFAULT, check_slug
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class S3Projects:
             return f"{slug}/{known[0]}"
         generation = self._read(slug)
         if generation is None:
-            raise missing(slug)
+            raise no_project(slug)
         return f"{slug}/{generation}"
 
     def confirm(self, slug: str, place: str, key: str) -> None:

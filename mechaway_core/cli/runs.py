@@ -161,7 +161,7 @@ def _find(app: App, project: str, query: RunQuery, most: int) -> tuple[list[dict
     """So many runs at most, from as many pages as it takes, and whether there may be others."""
     found: list[dict[str, Any]] = []
     for _ in range(MOST_PAGES):
-        page, after = app.find_runs(project, replace(query, limit=min(most - len(found), 1000)))
+        page, after = app.history.find(project, replace(query, limit=min(most - len(found), 1000)))
         found += page
         if after is None:
             return found, False
@@ -197,7 +197,7 @@ def _row(one: Mapping[str, Any], workflow: int, screen: Screen) -> str:
 
 def _show(arguments: argparse.Namespace) -> int:
     with opened(arguments) as app:
-        record = app.find_run(arguments.project, arguments.id)
+        record = app.history.get(arguments.project, arguments.id)
         edges = _edges(app, arguments.project, record)
     if arguments.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
@@ -224,9 +224,9 @@ def _tail(arguments: argparse.Namespace) -> int:
 
     screen = Screen.here()
     with opened(arguments) as app:
-        _, mark = app.watch_runs(arguments.project, None)
+        _, mark = app.history.watch(arguments.project, None)
         while True:
-            lines, mark = app.watch_runs(arguments.project, mark)
+            lines, mark = app.history.watch(arguments.project, mark)
             for line in lines:
                 one = shown_line(line)
                 if _fits(one, arguments):
@@ -263,7 +263,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _replay_one(app: App, arguments: argparse.Namespace, wish: Wish) -> int:
-    run = app.replay_run(arguments.project, arguments.id, wish)
+    run = app.history.replay(arguments.project, arguments.id, wish)
     if arguments.json:
         print(json.dumps({"run_id": run.info.id, "parent": arguments.id, "status": "queued"}, indent=2))
     else:
@@ -272,7 +272,7 @@ def _replay_one(app: App, arguments: argparse.Namespace, wish: Wish) -> int:
 
 
 def _replay_all(app: App, arguments: argparse.Namespace, query: RunQuery, wish: Wish) -> int:
-    said = app.replay_runs(arguments.project, query, wish, act=arguments.yes).as_json()
+    said = app.history.replay_all(arguments.project, query, wish, act=arguments.yes).as_json()
     problems = [one for one in said["runs"] if "problem" in one]
     if arguments.json:
         print(json.dumps(said, indent=2, ensure_ascii=False))
@@ -311,7 +311,7 @@ def _items(given: str) -> list[Any]:
 
 def _cancel(arguments: argparse.Namespace) -> int:
     with opened(arguments) as app:
-        app.cancel_run(arguments.project, arguments.id)
+        app.history.cancel(arguments.project, arguments.id)
     print(f"run {arguments.id} was asked to stop")
     return 0
 

@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from mechaway_core.errors import Conflict, Invalid, NotFound, Unavailable
+from mechaway_core.errors import Conflict, Invalid, Unavailable, no_project
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import documents, runs
 from mechaway_core.sqlite.database import Database
@@ -38,11 +38,6 @@ def check_slug(slug: str) -> None:
     """Raises `Invalid` when this cannot be the slug of a project. Nothing becomes part of a path before it was asked here."""
     if not isinstance(slug, str) or _SLUG.fullmatch(slug) is None:
         raise Invalid("the slug of a project starts with a letter or digit and goes on with a-z, 0-9 and '-', 63 at most")
-
-
-def missing(slug: str) -> NotFound:
-    """The error for a project that is not there."""
-    return NotFound(f'there is no project "{slug[:80]}"')
 
 
 class ProjectFiles:
@@ -156,9 +151,9 @@ class ProjectFiles:
         try:
             check_slug(slug)
         except Invalid:
-            raise missing(slug) from None
+            raise no_project(slug) from None
         if not self.exists(slug):
-            raise missing(slug)
+            raise no_project(slug)
         options = {DOCUMENTS: self._documents, TABLES: self._tables, RUNS: self._runs}[name]
         with self._opening:
             database = self._open.get((slug, name))
@@ -194,7 +189,7 @@ class ProjectFiles:
                 if _is_project(self.root / slug):
                     return
             if slug != DEFAULT:
-                raise missing(slug)
+                raise no_project(slug)
             if write:
                 self._make(slug)
 

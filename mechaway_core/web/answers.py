@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from mechaway_core import jsontext
 from mechaway_core.access.deliveries import Delivered, Kept, KeptBefore
-from mechaway_core.app import DEFAULT_PROJECT, Answered, App
+from mechaway_core.app import DEFAULT_PROJECT, App
+from mechaway_core.calls import Answered
 from mechaway_core.errors import MechawayError, NodeError, NotFound
 from mechaway_core.names import media_type
 from mechaway_core.record import Run
@@ -34,7 +35,7 @@ def serve(app: App, project: str, workflow_id: str, call: Call, root: str = "") 
     `root` stands in front of all addresses of the API, such as the stage of an API Gateway.
     """
     try:
-        answered = app.call(project, workflow_id, call)
+        answered = app.calls.answer(project, workflow_id, call)
     except Delivered as before:
         return _again(before.kept)
     except KeptBefore as before:

@@ -233,7 +233,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         node = wish.get("node")
         if node is not None and not isinstance(node, str):
             raise Invalid("node must be the id of a trigger")
-        timeout = app.left(request.scope.get(UNTIL))
+        timeout = app.calls.left(request.scope.get(UNTIL))
         record = await threads.run(lambda: app.start_and_show(project, workflow_id, node, wish.get("items"), timeout))
         return json_response(record, headers={"mechaway-run-id": record["run_id"]})
 

@@ -142,7 +142,7 @@ class Gateway:
             return None
         if webhook and len(segments) > 1:
             workflow_id, call = _call(segments[1:], scope, b"")
-            if await self.threads.run(lambda: self.app.takes(project, workflow_id, call)):
+            if await self.threads.run(lambda: self.app.calls.takes(project, workflow_id, call)):
                 return None
         return Answer(204, b"", None, preflight_headers(given.get(b"access-control-request-headers")))
 
@@ -166,7 +166,7 @@ class Gateway:
         workflow_id, head = _call(segments, scope, b"")
         self.transfers += 1
         try:
-            await asyncio.to_thread(self.app.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
+            await asyncio.to_thread(self.app.calls.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
             async with spooled(scope, receive, self.app.settings) as (body, spool):
                 call = replace(head, body=body, spool=spool)
                 root = scope.get("root_path", "")

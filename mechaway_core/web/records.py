@@ -82,7 +82,7 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
         A page may be short, or empty, and still have a `next`: it looks through 5000 runs at most, and for a text through 500 records."""
         said = {"workflow": workflow, "status": status, "trigger": trigger, "since": since, "until": until, "text": text}
         query = _query({name: value for name, value in said.items() if value}, limit, cursor)
-        found, following = await run_in_threadpool(app.find_runs, project, query)
+        found, following = await run_in_threadpool(app.history.find, project, query)
         return json_response({"runs": found, "next": following})
 
     @router.get("/runs/events", tags=["runs"], responses={200: _STREAM}, response_class=StreamingResponse)
@@ -90,7 +90,7 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
         """What is put on record from now on, as server-sent events: each `run` event is a run as lists show it.
 
         A comment every few seconds keeps it open; after a break `Last-Event-ID` goes on where it was. In AWS there is none (404)."""
-        _, now = await run_in_threadpool(app.watch_runs, project, None)
+        _, now = await run_in_threadpool(app.history.watch, project, None)
         known = last_event_id is not None and last_event_id.isdecimal() and len(last_event_id) < MOST_MARK
         mark = min(now, int(last_event_id)) if known and last_event_id is not None else now
         events = _events(app, project, mark, lambda: threads.draining)
@@ -99,12 +99,12 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
     @router.get("/runs/{run_id}", tags=["runs"])
     async def get_run(project: Project, run_id: RunId) -> Response:
         """The record of a run, node by node; of one that goes on here, what there is by now."""
-        return json_response(await run_in_threadpool(app.find_run, project, run_id))
+        return json_response(await run_in_threadpool(app.history.get, project, run_id))
 
     @router.post("/runs/{run_id}/cancel", status_code=202, tags=["runs"], responses={202: {"description": "It was asked to stop."}})
     async def cancel_run(project: Project, run_id: RunId) -> Response:
         """Ask a run to stop; Lua and HTTP calls in flight end with it. 409 when it is over."""
-        await run_in_threadpool(app.cancel_run, project, run_id)
+        await run_in_threadpool(app.history.cancel, project, run_id)
         return json_response({"run_id": run_id, "message": f"run {run_id} was asked to stop"}, 202)
 
     @router.post(
@@ -120,7 +120,7 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
         What the nodes before gave comes from the record. 409 while it goes on, or when it succeeded and `from` is "failed"; 422 when there
         is no such node, or when the record lacks what `redact` names."""
         wish = _wish(await read_object(request, ("from", "version", "items"), needed=False))
-        run = await run_in_threadpool(app.replay_run, project, run_id, wish)
+        run = await run_in_threadpool(app.history.replay, project, run_id, wish)
         root = request.scope.get("root_path", "")
         where = f"{root}{'' if project == DEFAULT_PROJECT else f'/p/{project}'}/api/runs/{run.info.id}"
         return json_response({"run_id": run.info.id, "parent": run_id, "status": "queued"}, 202, {"location": where})
@@ -150,7 +150,7 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
                     [Problem(f"/filter/{name[:80]}", "unknown field")],
                 )
         query = _query(chosen, 1000, "")
-        found = await run_in_threadpool(app.replay_runs, project, query, _wish(said), act=not dry)
+        found = await run_in_threadpool(app.history.replay_all, project, query, _wish(said), act=not dry)
         return json_response(found.as_json(), 200 if dry else 202)
 
 
@@ -202,7 +202,7 @@ async def _events(app: App, project: str, mark: int, over: Callable[[], bool]) -
     yield b": watching\n\n"
     while not over():
         try:
-            lines, mark = await run_in_threadpool(app.watch_runs, project, mark)
+            lines, mark = await run_in_threadpool(app.history.watch, project, mark)
         except MechawayError:
             return
         for line in lines:

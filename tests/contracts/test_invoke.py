@@ -109,7 +109,7 @@ def test_a_run_is_begun_without_waiting_for_it(started: Started) -> None:
     run = started.app.start_elsewhere("default", "wf", "hook", [{"n": 1}, {"n": 2}])
     assert started.app.runs.is_kept("default", run.info.id)
     assert started.seen() == [1, 2]
-    assert started.app.find_run("default", run.info.id)["status"] == "succeeded"
+    assert started.app.history.get("default", run.info.id)["status"] == "succeeded"
 
 
 def test_each_start_is_a_run_of_its_own(started: Started) -> None:
@@ -230,6 +230,6 @@ def test_what_lambda_refused_is_on_record_all_the_same(account: Account, tmp_pat
     app.create("default", WRITES)
     with failing(client, "Invoke", "ServiceException"):
         run = app.start_elsewhere("default", "wf", "hook", [{"n": 1}])
-    assert app.find_run("default", run.info.id)["status"] == "queued"
+    assert app.history.get("default", run.info.id)["status"] == "queued"
     assert "could not be handed over yet" in caplog.text
     app.close()

@@ -14,6 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("aws", "local"),
     ("web",),
     ("app",),
+    ("calls",),
     ("transfer",),
     ("agenda", "watchdog"),
     ("late",),

@@ -329,7 +329,7 @@ def test_a_run_that_goes_on_is_stopped_and_one_that_is_over_is_not(data: Path) -
         assert runs(data, "cancel", run_id) == f"run {run_id} was asked to stop\n"
         assert until(ended(server, run_id), "the end of a run that was asked to stop")["status"] == "cancelled"
         done = mechaway("runs", "cancel", run_id, "--data-dir", str(data))
-        assert (done.returncode, done.stderr) == (1, f"mechaway: run {run_id} is over already: it cancelled\n")
+        assert (done.returncode, done.stderr) == (1, f"mechaway: run {run_id} is over already (cancelled)\n")
 
 
 def test_tail_tells_what_happens_from_now_on_until_it_is_stopped(data: Path) -> None:

@@ -110,11 +110,11 @@ def seen(app: App) -> list[int]:
 
 
 def status(app: App, run_id: str) -> str:
-    return str(app.find_run("default", run_id)["status"])
+    return str(app.history.get("default", run_id)["status"])
 
 
 def attempt(app: App, run_id: str) -> int:
-    return int(app.find_run("default", run_id).get("attempt", 1))
+    return int(app.history.get("default", run_id).get("attempt", 1))
 
 
 def left_open(app: App) -> int:
@@ -164,7 +164,7 @@ def test_a_run_that_fails_is_on_record_and_not_raised(app: App, sent: Sent) -> N
     app.update("default", "wf", flow({"id": "bad", "node_type": "FunLogic", "params": {"script": "error('no luck')"}}))
     run_id, event = accept(app, sent)
     assert dispatch(event, Context(), app)["status"] == "failed"
-    assert "no luck" in app.find_run("default", run_id)["error"]["message"]
+    assert "no luck" in app.history.get("default", run_id)["error"]["message"]
 
 
 def test_a_run_of_a_project_that_was_deleted_is_nothing_to_do(app: App, sent: Sent) -> None:
@@ -214,7 +214,7 @@ def test_a_workflow_may_say_that_what_was_cut_off_is_not_begun_again(app: App, s
     cut_off(app, run_id, context.aws_request_id, clock.now() + 900)
     app.runs.records.write("default", [_running(app, run_id)])
     assert dispatch(event, context, app) == {"status": "delivered before"}
-    record = app.find_run("default", run_id)
+    record = app.history.get("default", run_id)
     assert (record["status"], record["error"]["type"], seen(app)) == ("failed", "lost", [])
     assert [one["workflow"] for one in sent.events] == ["wf", "ear"]
 
@@ -236,13 +236,13 @@ def test_a_run_that_is_cut_off_again_and_again_is_lost_and_those_who_listen_hear
             assert record is not None
             assert app.runs.count_attempt("default", record)
     assert dispatch(event, Context(), app) == {"status": "delivered before"}
-    end = app.find_run("default", run_id)
+    end = app.history.get("default", run_id)
     assert (end["status"], end["error"]["type"]) == ("failed", "lost")
     assert f"ended {MOST_ATTEMPTS} times" in end["error"]["message"]
     heard = sent.events[-1]
     assert heard["workflow"] == "ear"
     assert dispatch(heard, Context(aws_request_id="ear"), app)["status"] == "succeeded"
-    told = app.find_run("default", heard["run_id"])
+    told = app.history.get("default", heard["run_id"])
     assert (told["trigger"], told["parent"]) == ("error", run_id)
     assert seen(app) == []
 

@@ -254,7 +254,7 @@ def accept(app: App, body: Any = None, workflow_id: str = "w") -> str:
 
 
 def listed(app: App, project: str = "default", **query: Any) -> list[dict[str, Any]]:
-    return app.find_runs(project, RunQuery(**query))[0]
+    return app.history.find(project, RunQuery(**query))[0]
 
 
 def statuses(record: dict[str, Any]) -> dict[str, str]:
@@ -292,7 +292,7 @@ def test_what_is_kept_is_what_the_starter_got(home: Home) -> None:
     app = home.app()
     app.put("default", by_hand(ACT, FAIL))
     run = app.start("default", "w", items=[{"n": 1}, {"n": 2}])
-    found, live = app.find_run("default", run.info.id), run.as_json(100)
+    found, live = app.history.get("default", run.info.id), run.as_json(100)
     for name in ("run_id", "workflow_id", "version", "status", "trigger", "start_node", "started_at", "ended_at", "took_ms", "error"):
         assert found[name] == live[name], name
     assert [{**one, "at_ms": 0} for one in found["nodes"]] == [{**one, "at_ms": 0} for one in live["nodes"]]
@@ -346,16 +346,16 @@ def test_a_run_that_takes_long_is_on_record_while_it_goes_on(home: Home) -> None
         home.settled()
         assert listed(app) == [], "it does not take long yet"
         run_id = on_record(home, app)
-        assert statuses(app.find_run("default", run_id)) == {"go": "succeeded", "gate": "running"}
-        elsewhere = other.find_run("default", run_id)
+        assert statuses(app.history.get("default", run_id)) == {"go": "succeeded", "gate": "running"}
+        elsewhere = other.history.get("default", run_id)
         assert (elsewhere["status"], elsewhere["input"], elsewhere["nodes"]) == ("running", [{}], [])
         with pytest.raises(Conflict, match="goes on"):
-            app.replay_run("default", run_id, Wish())
+            app.history.replay("default", run_id, Wish())
         Gate.open.set()
         run = future.result()
     assert run.info.id == run_id
     assert [one["status"] for one in listed(other)] == ["succeeded"]
-    assert statuses(other.find_run("default", run_id)) == {"go": "succeeded", "gate": "succeeded", "act": "succeeded"}
+    assert statuses(other.history.get("default", run_id)) == {"go": "succeeded", "gate": "succeeded", "act": "succeeded"}
     assert home.records["a"].abandoned("default", "a", 9e9) == []
 
 
@@ -404,10 +404,10 @@ def test_what_is_to_stay_hidden_is_hidden_while_a_run_goes_on(home: Home) -> Non
         future = pool.submit(app.start, "default", "w", items=[{"card": "c4nary"}])
         assert Gate.came.acquire(timeout=PATIENCE)
         run_id = on_record(home, app)
-        assert "c4nary" not in json.dumps([app.find_run("default", run_id), home.app("b").find_run("default", run_id)])
+        assert "c4nary" not in json.dumps([app.history.get("default", run_id), home.app("b").history.get("default", run_id)])
         Gate.open.set()
         future.result()
-    assert "c4nary" not in json.dumps(app.find_run("default", run_id))
+    assert "c4nary" not in json.dumps(app.history.get("default", run_id))
 
 
 # -- to stop
@@ -419,13 +419,13 @@ def test_a_run_is_stopped_by_the_app_that_it_goes_on_in(home: Home) -> None:
     with ThreadPoolExecutor(1) as pool:
         future = going(app, pool)
         run_id = on_record(home, app)
-        app.cancel_run("default", run_id)
+        app.history.cancel("default", run_id)
         Gate.open.set()
         assert future.result().status == "cancelled"
-    assert app.find_run("default", run_id)["status"] == "cancelled"
+    assert app.history.get("default", run_id)["status"] == "cancelled"
     assert Act.done == []
     with pytest.raises(Conflict, match=r"is over already \(cancelled\)"):
-        app.cancel_run("default", run_id)
+        app.history.cancel("default", run_id)
 
 
 def test_a_run_is_stopped_by_any_other_app(home: Home) -> None:
@@ -434,12 +434,12 @@ def test_a_run_is_stopped_by_any_other_app(home: Home) -> None:
     with ThreadPoolExecutor(1) as pool:
         future = going(app, pool)
         run_id = on_record(home, app)
-        home.app("b").cancel_run("default", run_id)
+        home.app("b").history.cancel("default", run_id)
         app.runs.look_after()
         Gate.open.set()
         assert future.result().status == "cancelled"
     with pytest.raises(Conflict):
-        home.app("b").cancel_run("default", run_id)
+        home.app("b").history.cancel("default", run_id)
 
 
 @pytest.mark.parametrize("held", [0, 1000])
@@ -449,10 +449,10 @@ def test_a_run_that_has_not_begun_is_stopped_before_its_first_node(home: Home, b
     app = home.app()
     app.put("default", accepting(ACT))
     run_id = accept(app)
-    home.app(by).cancel_run("default", run_id)
+    home.app(by).history.cancel("default", run_id)
     app.runs.look_after()
     home.work()
-    assert home.app("b").find_run("default", run_id)["status"] == "cancelled"
+    assert home.app("b").history.get("default", run_id)["status"] == "cancelled"
     assert Act.done == []
 
 
@@ -461,10 +461,10 @@ def test_a_run_that_was_to_stop_when_its_process_ended_is_not_begun_again(home: 
     app.put("default", accepting(ACT))
     app.put("default", listener(events=["cancelled"]))
     run_id = accept(app)
-    app.cancel_run("default", run_id)
+    app.history.cancel("default", run_id)
     other = home.app("b")
     assert other.runs.take_over("default", "a", 9e9) == 1
-    record = other.find_run("default", run_id)
+    record = other.history.get("default", run_id)
     assert (record["status"], record["error"]["type"], record["input"]) == ("cancelled", "cancelled", [{"n": 1}])
     assert Act.done == []
     assert [event["event"] for event in heard(home, "b")] == ["cancelled"]
@@ -477,11 +477,11 @@ def test_a_run_that_is_not_there_cannot_be_stopped(home: Home) -> None:
     run = app.start("default", "w")
     for project, run_id in (("default", "nope"), ("other", run.info.id), ("default", "\0"), ("nowhere", run.info.id)):
         with pytest.raises(NotFound):
-            app.cancel_run(project, run_id)
+            app.history.cancel(project, run_id)
         with pytest.raises(NotFound):
-            app.find_run(project, run_id)
+            app.history.get(project, run_id)
         with pytest.raises(NotFound):
-            app.replay_run(project, run_id, Wish("start"))
+            app.history.replay(project, run_id, Wish("start"))
 
 
 # -- accepted runs
@@ -495,10 +495,10 @@ def test_an_accepted_run_is_on_record_before_that_is_said_and_happens(home: Home
     where = f"/api/runs/{run_id}"
     assert json.loads(answer.body) == {"run_id": run_id, "status": "queued", "location": where}
     assert answer.headers["location"] == where
-    assert home.app("b").find_run("default", run_id)["status"] == "queued"
+    assert home.app("b").history.get("default", run_id)["status"] == "queued"
     assert Act.done == []
     assert home.work() == [run_id]
-    record = app.find_run("default", run_id)
+    record = app.history.get("default", run_id)
     assert (record["status"], record["output"][0]["n"], record["request"]["method"]) == ("succeeded", 5, "POST")
 
 
@@ -540,10 +540,10 @@ def test_the_end_of_an_accepted_run_is_put_on_record_when_the_disk_takes_it(home
     home.records["a"].full = True
     home.work()
     home.records["a"].full = False
-    assert app.find_run("default", run_id)["status"] == "queued"
+    assert app.history.get("default", run_id)["status"] == "queued"
     app.runs.look_after()
     home.settled()
-    assert app.find_run("default", run_id)["status"] == "succeeded"
+    assert app.history.get("default", run_id)["status"] == "succeeded"
     assert len(Act.done) == 1
 
 
@@ -559,7 +559,7 @@ def test_a_disk_that_was_away_as_an_accepted_run_was_to_begin_only_delays_it(hom
     home.records["a"].full = False
     app.runs.look_after()
     assert home.work() == [run_id]
-    assert app.find_run("default", run_id)["status"] == "succeeded"
+    assert app.history.get("default", run_id)["status"] == "succeeded"
 
 
 def test_the_version_that_was_accepted_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,7 +570,7 @@ def test_the_version_that_was_accepted_runs(home: Home, monkeypatch: pytest.Monk
         run_id = accept(app)
         app.put("default", accepting(node("act", "Act", params={"mark": "new"})))
         home.work()
-        assert app.find_run("default", run_id)["output"][0]["mark"] == "old"
+        assert app.history.get("default", run_id)["output"][0]["mark"] == "old"
 
 
 @pytest.mark.parametrize("policy", ["errors", "none"])
@@ -580,7 +580,7 @@ def test_an_accepted_run_that_is_not_to_be_kept_is_gone_when_it_is_over(home: Ho
     run_id = accept(app)
     home.work()
     with pytest.raises(NotFound):
-        app.find_run("default", run_id)
+        app.history.get("default", run_id)
     assert len(Act.done) == 1
 
 
@@ -597,7 +597,7 @@ def test_an_accepted_run_is_begun_again_by_who_takes_over_so_often_and_not_more(
         other = home.app(name)
         assert other.runs.take_over("default", "nobody", 9e9) == 0
         assert other.runs.take_over("default", before, 9e9) == 1
-        record = other.find_run("default", run_id)
+        record = other.history.get("default", run_id)
         if attempt <= MOST_ATTEMPTS:
             assert (record["status"], record["attempt"], home.held[name].started) == ("queued", attempt, [("default", run_id)])
     assert (record["status"], record["error"]["type"]) == ("failed", "lost")
@@ -619,7 +619,7 @@ def test_what_is_begun_again_is_the_same_run(home: Home) -> None:
     other = home.app("b")
     assert other.runs.take_over("default", "a", 9e9) == 1
     assert home.work("b") == [run_id]
-    record = other.find_run("default", run_id)
+    record = other.history.get("default", run_id)
     assert (record["status"], record["version"], record["attempt"], record["request"]["query"]) == ("succeeded", 1, 2, {"q": "x"})
     assert record["output"][0]["key"] == RunInfo(run_id, "w", "default", "", "").key("act", 0)
 
@@ -635,7 +635,7 @@ def test_a_run_that_nobody_was_promised_is_begun_again_only_where_its_workflow_s
         run_id = on_record(home, app)
         other = home.app("b")
         assert other.runs.take_over("default", "a", 9e9) == 1
-        record = other.find_run("default", run_id)
+        record = other.history.get("default", run_id)
         if again:
             assert (record["status"], record["attempt"]) == ("queued", 2)
         else:
@@ -657,7 +657,7 @@ def test_an_accepted_run_that_must_not_be_begun_twice_is_begun_once(home: Home) 
         assert Gate.came.acquire(timeout=PATIENCE)
         third = home.app("c")
         assert third.runs.take_over("default", "b", 9e9) == 1
-        assert third.find_run("default", run_id)["error"]["type"] == "lost"
+        assert third.history.get("default", run_id)["error"]["type"] == "lost"
         Gate.open.set()
         future.result()
     assert home.work("c") == []
@@ -671,7 +671,7 @@ def test_a_run_whose_workflow_is_gone_ends_with_a_sentence(home: Home) -> None:
     other = home.app("b")
     assert other.runs.take_over("default", "a", 9e9) == 1
     home.work("b")
-    record = other.find_run("default", run_id)
+    record = other.history.get("default", run_id)
     assert (record["status"], record["error"]["type"]) == ("failed", "lost")
     assert 'there is no workflow "w"' in record["error"]["message"]
 
@@ -690,11 +690,11 @@ def test_a_server_that_is_told_to_end_leaves_accepted_runs_to_the_next_and_no_ot
         Gate.open.set()
         accepted.result()
         assert waited.result().status == "cancelled"
-    assert app.find_run("default", run_id)["status"] == "queued"
-    assert app.find_run("default", waited.result().info.id)["status"] == "cancelled"
+    assert app.history.get("default", run_id)["status"] == "queued"
+    assert app.history.get("default", waited.result().info.id)["status"] == "cancelled"
     assert home.app("b").runs.take_over("default", "a", 9e9) == 1
     home.work("b")
-    assert app.find_run("default", run_id)["status"] == "succeeded"
+    assert app.history.get("default", run_id)["status"] == "succeeded"
 
 
 def test_an_accepted_run_that_ended_although_the_server_was_to_end_is_not_begun_again(home: Home) -> None:
@@ -707,7 +707,7 @@ def test_an_accepted_run_that_ended_although_the_server_was_to_end_is_not_begun_
         app.cancel_all()  # too late for it to matter: no node is left
         Gate.open.set()
         future.result()
-    assert home.app("b").find_run("default", run_id)["status"] == "succeeded"
+    assert home.app("b").history.get("default", run_id)["status"] == "succeeded"
     assert home.app("b").runs.take_over("default", "a", 9e9) == 0
 
 
@@ -830,7 +830,7 @@ def heard(home: Home, name: str = "a", workflow_id: str = "alarm", project: str 
     lines = listed(home.app(name), project, workflow_id=workflow_id)
     assert {one["trigger"] for one in lines} <= {"error"}
     assert {one["status"] for one in lines} <= {"succeeded"}
-    records = [home.app(name).find_run(project, one["run_id"]) for one in reversed(lines)]
+    records = [home.app(name).history.get(project, one["run_id"]) for one in reversed(lines)]
     return [item for record in records for item in record["nodes"][0]["input"]]
 
 
@@ -872,7 +872,7 @@ def failing(home: Home, event: str) -> str:
             if event == "lost":
                 home.app("b").runs.take_over("default", "a", 9e9)
             else:
-                app.cancel_run("default", run_id)
+                app.history.cancel("default", run_id)
             Gate.open.set()
             future.result()
     return "b" if event == "lost" else "a"
@@ -953,7 +953,7 @@ def notes(home: Home, project: str = "default") -> list[str]:
 
 def test_only_listeners_that_are_there_and_on_hear_of_anything(home: Home) -> None:
     app = home.app()
-    app.put("default", by_hand(FAIL))
+    app.put("default", by_hand(FAIL, on_failure="alarm"))
     deaf = listener()
     deaf["nodes"][0]["disabled"] = True
     changes: list[tuple[Callable[[], Any], bool]] = [
@@ -1050,9 +1050,9 @@ def test_a_failure_and_what_it_starts_are_on_record_together_or_not_at_all(home:
 
 def replayed(home: Home, run_id: str, *wish: Any, project: str = "default", **others: Any) -> dict[str, Any]:
     """The record of a run that repeats another one."""
-    again = home.app().replay_run(project, run_id, Wish(*wish, **others))
+    again = home.app().history.replay(project, run_id, Wish(*wish, **others))
     home.work()
-    record = home.app().find_run(project, again.info.id)
+    record = home.app().history.get(project, again.info.id)
     assert (record["trigger"], record["parent"]) == ("replay", run_id)
     return record
 
@@ -1144,25 +1144,25 @@ def test_what_cannot_be_run_again_is_said(home: Home) -> None:
     app.put("default", by_hand(ACT, workflow_id="well"))
     well = app.start("default", "well").info.id
     with pytest.raises(Conflict, match='succeeded; to run it again, say from: "start" or a node'):
-        app.replay_run("default", well, Wish())
+        app.history.replay("default", well, Wish())
     with pytest.raises(Invalid, match='there is no node "lost" in version 1'):
-        app.replay_run("default", first, Wish("lost"))
+        app.history.replay("default", first, Wish("lost"))
     document = chain("w", node("go", "Begin"), ACT)
     document["nodes"] += [node("new", "Begin"), node("apart", "Act")]
     document["edges"].append({"from": "new", "to": "apart"})
     app.put("default", document)
     with pytest.raises(Invalid, match='failed at node "fail", which the workflow does not have any more'):
-        app.replay_run("default", first, Wish())
+        app.history.replay("default", first, Wish())
     with pytest.raises(Invalid, match='no run that begins at "go" comes to node "apart"'):
-        app.replay_run("default", first, Wish("apart"))
+        app.history.replay("default", first, Wish("apart"))
     app.put("default", chain("w", node("other", "Begin"), FAIL))
     with pytest.raises(Invalid, match='has no trigger "go"'):
-        app.replay_run("default", first, Wish("start"))
-    assert app.replay_run("default", first, Wish(version="same")).version == 1
+        app.history.replay("default", first, Wish("start"))
+    assert app.history.replay("default", first, Wish(version="same")).version == 1
     app.delete("default", "w")
     for version in ("same", "current"):
         with pytest.raises(NotFound, match='there is no workflow "w"'):
-            app.replay_run("default", first, Wish("start", version))
+            app.history.replay("default", first, Wish("start", version))
 
 
 def test_what_is_hidden_cannot_be_run_again_but_with_items(home: Home) -> None:
@@ -1172,7 +1172,7 @@ def test_what_is_hidden_cannot_be_run_again_but_with_items(home: Home) -> None:
     plain = app.start("default", "w", items=[{"n": 1}]).info.id
     for wish in (Wish(), Wish("start"), Wish("act"), Wish("fail", items=[{}])):
         with pytest.raises(Invalid, match="lacks what redact names"):
-            app.replay_run("default", hidden, wish)
+            app.history.replay("default", hidden, wish)
     assert replayed(home, hidden, "start", items=[{"n": 2}])["status"] == "failed"
     assert replayed(home, plain)["status"] == "failed"
 
@@ -1188,18 +1188,18 @@ def test_values_that_were_deleted_by_now_are_named(home: Home) -> None:
         if path.is_file():
             path.unlink()
     with pytest.raises(NotFound, match="kept as a file, which was deleted by now"):
-        app.replay_run("default", first, Wish())
+        app.history.replay("default", first, Wish())
     assert replayed(home, first, "start")["status"] == "succeeded"
 
 
 def test_a_replay_is_kept_as_an_accepted_run_is(home: Home) -> None:
     first = broken(home)
     Fail.on = False
-    again = home.app().replay_run("default", first, Wish()).info.id
+    again = home.app().history.replay("default", first, Wish()).info.id
     other = home.app("b")
     assert other.runs.take_over("default", "a", 9e9) == 1
     home.work("b")
-    record = other.find_run("default", again)
+    record = other.history.get("default", again)
     assert (record["status"], record["parent"], record["attempt"]) == ("succeeded", first, 2)
     assert [one.get("replayed", False) for one in record["nodes"]] == [True, True, False, False]
     assert record["output"][0]["key"] == RunInfo(first, "w", "default", "", "").key("last", 0)
@@ -1214,15 +1214,15 @@ def test_all_that_a_filter_finds_run_again_or_are_only_told(home: Home) -> None:
     app.put("default", by_hand(ACT, workflow_id="well"))
     app.start("default", "well")
     query = RunQuery(statuses=("failed",), limit=2)
-    told = app.replay_runs("default", query, Wish(), act=False)
+    told = app.history.replay_all("default", query, Wish(), act=False)
     assert told.as_json() == {"runs": [{"run_id": one} for one in ids], "count": 5, "more": False}
     assert home.held["a"].started == []
     Fail.on = False
-    done = app.replay_runs("default", query, Wish(), act=True)
+    done = app.history.replay_all("default", query, Wish(), act=True)
     assert [(one, problem) for one, _, problem in done.runs] == [(one, None) for one in ids]
     assert home.work() == [again for _, again, _ in done.runs]
     assert {one["run_id"]: one["parent"] for one in listed(app, trigger="replay")} == {again: one for one, again, _ in done.runs}
-    everything = app.replay_runs("default", RunQuery(workflow_id="well"), Wish(), act=True)
+    everything = app.history.replay_all("default", RunQuery(workflow_id="well"), Wish(), act=True)
     assert "succeeded; to run it again" in str(everything.runs[0][2])
 
 

@@ -141,12 +141,12 @@ def house(tmp_path: Path, add_node_type: Callable[[type[Node]], None]) -> Iterat
 
 
 def status(app: App, run_id: str) -> str:
-    return str(app.find_run(P, run_id)["status"])
+    return str(app.history.get(P, run_id)["status"])
 
 
 def over(app: App, run_id: str) -> dict[str, Any]:
     """The record of a run, once its end is on record."""
-    return until(lambda: record if (record := app.find_run(P, run_id))["ended_at"] is not None else None, "the end of the run")
+    return until(lambda: record if (record := app.history.get(P, run_id))["ended_at"] is not None else None, "the end of the run")
 
 
 def at_the_gate(app: App) -> tuple[str, threading.Thread]:
@@ -193,7 +193,7 @@ def test_a_run_whose_process_ends_three_times_is_lost(house: House) -> None:
         assert house.lines[-1].started == [run_id]
     app = house.successor(begun={run_id})
     assert house.lines[-1].started == []
-    record = app.find_run(P, run_id)
+    record = app.history.get(P, run_id)
     assert record["status"] == "failed"
     assert "ended 3 times" in record["error"]["message"]
 
@@ -235,7 +235,7 @@ def test_an_accepted_run_that_a_server_stops_because_it_ends_is_left_for_the_nex
 def test_a_run_that_somebody_stopped_does_not_begin_again_when_the_server_ends_at_that_moment(house: House) -> None:
     app = house.app()
     run_id, thread = at_the_gate(app)
-    app.cancel_run(P, run_id)
+    app.history.cancel(P, run_id)
     app.cancel_all()
     through(thread)
     assert over(app, run_id)["status"] == "cancelled"
@@ -344,7 +344,7 @@ def test_a_run_with_disabled_nodes_on_both_sides_of_a_node_is_replayed_from_that
     off = [lua(f"off{number}", "error('never')", disabled=True) for number in (1, 2)]
     app.put(P, chain("w", hook(), lua("one", "return {n = 1}"), off[0], lua("two", "return {n = item.n + 1}"), off[1]))
     run = app.start(P, "w")
-    again = app.replay_run(P, run.info.id, Wish("two"))
+    again = app.history.replay(P, run.info.id, Wish("two"))
     app.runs.work_off(P, again.info.id)
     record = over(app, again.info.id)
     assert (record["status"], record["output"]) == ("succeeded", [{"n": 2}])
@@ -355,8 +355,8 @@ def test_a_chain_of_two_thousand_disabled_nodes_is_shown_and_replayed(house: Hou
     off = [lua(f"off{number}", "error('never')", disabled=True) for number in range(2000)]
     app.put(P, chain("w", hook(), *off, lua("last", "return {n = item.n + 1}")))
     run = app.start(P, "w", items=[{"n": 1}])
-    assert app.find_run(P, run.info.id)["nodes"][2000]["output"] == {"main": [{"n": 1}]}
-    again = app.replay_run(P, run.info.id, Wish("last"))
+    assert app.history.get(P, run.info.id)["nodes"][2000]["output"] == {"main": [{"n": 1}]}
+    again = app.history.replay(P, run.info.id, Wish("last"))
     app.runs.work_off(P, again.info.id)
     assert over(app, again.info.id)["output"] == [{"n": 2}]
 
@@ -383,8 +383,8 @@ def test_a_node_type_that_is_gone_ends_an_accepted_run_and_refuses_a_replay_by_n
     assert record["status"] == "failed"
     assert "Gone" in record["error"]["message"]
     with pytest.raises(Invalid, match="Gone"):
-        app.replay_run(P, done.info.id, Wish("start", version="same"))
-    assert app.replay_run(P, done.info.id, Wish("start")).version == 2
+        app.history.replay(P, done.info.id, Wish("start", version="same"))
+    assert app.history.replay(P, done.info.id, Wish("start")).version == 2
 
 
 def many(count: int) -> dict[str, Any]:
@@ -399,10 +399,10 @@ def test_items_too_large_for_a_record_are_kept_as_a_file_and_replayed_from_it(ho
     app.put(P, many(50_000))
     run = app.start(P, "many")
     assert run.failure is None, run.failure
-    shown = app.find_run(P, run.info.id)["nodes"][1]
+    shown = app.history.get(P, run.info.id)["nodes"][1]
     assert shown["items_out"] == {"main": 50_000}
     assert shown["output"]["main"]["bytes"] > 50_000_000
-    again = app.replay_run(P, run.info.id, Wish("last"))
+    again = app.history.replay(P, run.info.id, Wish("last"))
     app.runs.work_off(P, again.info.id)
     assert over(app, again.info.id)["output"] == [{"came": 50_000}]
 
@@ -412,11 +412,11 @@ def test_items_larger_than_a_file_may_be_are_counted_and_the_replay_says_what_is
     app = small.app()
     app.put(P, many(2000))
     run = app.start(P, "many")
-    kept = app.find_run(P, run.info.id)["nodes"][1]["output"]["main"]
+    kept = app.history.get(P, run.info.id)["nodes"][1]["output"]["main"]
     assert (kept["items"], kept["bytes"] > 2_000_000, "file" in kept) == (2000, True, False)
     with pytest.raises(NotFound, match=r"2000 items of run .* were too large to be kept"):
-        app.replay_run(P, run.info.id, Wish("last"))
-    assert app.replay_run(P, run.info.id, Wish("start")).status == "queued"
+        app.history.replay(P, run.info.id, Wish("last"))
+    assert app.history.replay(P, run.info.id, Wish("start")).status == "queued"
     small.close()
 
 
@@ -427,11 +427,11 @@ def test_a_clock_that_is_set_while_a_run_goes_on_leaves_its_record_readable(hous
     app.put(P, chain("w", hook(), {"id": "turn", "node_type": "Turns", "params": {"seconds": seconds}}, lua("after", "return data")))
     first = app.start(P, "w")
     assert first.status == "succeeded"
-    assert app.find_run(P, first.info.id)["took_ms"] >= 0
+    assert app.history.get(P, first.info.id)["took_ms"] >= 0
     waiting = app.start_elsewhere(P, "w").info.id
     app = house.successor(begun=set())
     app.runs.look_after()
     app.runs.work_off(P, waiting)
     assert over(app, waiting)["status"] == "succeeded"
-    lines, _ = app.find_runs(P, RunQuery())
+    lines, _ = app.history.find(P, RunQuery())
     assert {line["run_id"] for line in lines} == {first.info.id, waiting}

@@ -285,7 +285,7 @@ def test_what_the_caller_sent_is_clean_as_well(app: App) -> None:
         [(b"authorization", f"Bearer {CANARY}".encode())],
         json.dumps({"key": CANARY}).encode(),
     )
-    done = app.call("default", "w", call).run
+    done = app.calls.answer("default", "w", call).run
     nowhere(done)
     assert done.output == ["Bearer [secret KEY]", "[secret KEY]", [{"key": "[secret KEY]"}]]
 

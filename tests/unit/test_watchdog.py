@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import orjson
 import pytest
 
 from mechaway_core.app import App
@@ -104,9 +103,8 @@ def test_a_workflow_with_an_error_trigger_hears_of_what_was_missed(app: App, clo
     late = LateRuns(app.handover, clock, lambda *_: None)
     Watchdog(app.timetable, app.fires, clock, late, app.runs.missed).look("default")
     [line] = app.runs.records.find("default", RunQuery(workflow_id="ear")).lines
-    record = app.runs.records.get("default", line.id)
-    assert record is not None
-    [item] = orjson.loads(record.data)["start"]
+    record = app.history.get("default", line.id)
+    [item] = record["nodes"][0]["input"] if record["nodes"] else record["input"]
     assert (item["event"], item["workflow_id"], item["node"], item["missed"]) == ("missed", "wf", "tick", 2)
     assert "nobody started a run" in item["error"]["message"]
 
