@@ -57,8 +57,12 @@ class Recorder:
         self._records.write(entry.project, entry.records, entry.gone)
 
     def add(self, entry: Entry, told: Told) -> None:
-        """Put on record, and say so to `told`, in whatever thread."""
-        if not self.gathers:
+        """Put on record, and say so to `told`, in whatever thread.
+
+        For a caller that is alone it is done here: another thread would only have to wake up. What is on record already waits in line,
+        behind what there may be about the same run.
+        """
+        if not self.gathers or (self.crowd() == 1 and not entry.gone and not any(record.known for record in entry.records)):
             _say(told, entry, self._try([entry]))
             return
         if self._thread is None:

@@ -268,3 +268,16 @@ def test_few_callers_wait_for_nobody(records: Watched) -> None:
     for number in range(3):
         Pending(recorder, entry(record(new_run_id(1.0 + number)))).wait()
     recorder.close()
+
+
+def test_the_record_of_a_caller_that_is_alone_is_written_in_its_thread_unless_its_run_is_on_record_already(records: Watched) -> None:
+    recorder = Recorder(records)
+    recorder.crowd = lambda: 1
+    told: list[int] = []
+    recorder.add(entry(record(new_run_id(1.0))), lambda _: told.append(threading.get_ident()))
+    assert told == [threading.get_ident()]
+    for one in (entry(record(new_run_id(2.0), known=True)), entry(gone=(new_run_id(3.0),))):
+        recorder.add(one, lambda _: told.append(threading.get_ident()))
+    recorder.close()
+    assert threading.get_ident() not in told[1:]
+    assert len(told) == 3
