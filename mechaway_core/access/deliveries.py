@@ -1,12 +1,13 @@
 """One run for each delivery, however often it is delivered: the `dedupe` of a webhook, and the header `Idempotency-Key`.
 
-    deliveries/{workflow}/{node}/{sha256 of the key}    {"state": "running" | "done", "until", "run", "keys", "kept", "print"?, "answer"?}
+    deliveries/{workflow}/{node}/{sha256 of the key}
+    {"state": "running" | "failed" | "done", "until", "run", "keys", "print"?, "answer"?}
 
 The first delivery makes that document, which only one can, in whatever process; the second finds it. When the run is over the answer is
 put into it; when the run failed it is given back, so that the sender's next attempt gets its chance. A claim whose process died is taken
 over once its run must be over. The run that comes then, in either case, has the keys (`$run.key`) of the first one, so that what carries
-them is not done twice; so a claim is `kept` for the window beyond its end. A run that was accepted is found by its id as soon as it is on
-record. Each claim looks at a few old documents and deletes those that are past their time.
+them is not done twice. A run that was accepted is found by its id as soon as it is on record. Each claim looks at a few old documents and
+deletes those that are past their time.
 """
 
 from __future__ import annotations
@@ -116,9 +117,10 @@ class Claim:
             log.exception("the answer to a delivery could not be kept (%s)", self._key, extra=self._about)
 
     def release(self) -> None:
-        """Give the delivery back. Its nodes may have acted, so the keys are kept for the next one."""
+        """Give the delivery back. Its nodes may have acted, so the next one has its keys."""
+        document = jsontext.encode({**self._said, "state": "failed", "until": self._until})
         try:
-            self._store.put(self._project, self._key, jsontext.encode({**self._said, "state": "running", "until": 0}), self._version)
+            self._store.put(self._project, self._key, document, self._version)
         except Stale:
             pass
         except MechawayError:
@@ -151,21 +153,20 @@ class Deliveries:
             keys = delivery.run_id
             if isinstance(found, Stored):
                 held = orjson.loads(found.data)
-                running = held["state"] == "running"
-                if held["until"] > (0 if running else now):
+                running, failed = held["state"] == "running", held["state"] == "failed"
+                if running or (held["until"] > now and not failed):
                     _check_print(held, delivery)
                 if running and is_kept(held.get("run", "")):
                     raise KeptBefore(held["run"])
-                if held["until"] > now:
+                if held["until"] > now and not failed:
                     raise _met(held, delivery)
                 expect = found.version
-                if running and held.get("kept", 0) > now and held.get("print") == delivery.print:
-                    keys = held["keys"]
-            until = now + min(delivery.seconds + _SLACK, MOST_WINDOW)
-            said: dict[str, Any] = {"run": delivery.run_id, "keys": keys, "kept": until + delivery.window}
+                if running or (failed and held["until"] > now and held.get("print") == delivery.print):
+                    keys = held.get("keys", keys)
+            said: dict[str, Any] = {"run": delivery.run_id, "keys": keys}
             if delivery.print is not None:
                 said["print"] = delivery.print
-            document = jsontext.encode({**said, "state": "running", "until": until})
+            document = jsontext.encode({**said, "state": "running", "until": now + min(delivery.seconds + _SLACK, MOST_WINDOW)})
             try:
                 version = self._store.put(project, place, document, expect)
             except Conflict:  # another one was quicker; `Stale` is one too
@@ -197,9 +198,9 @@ class Deliveries:
 
 
 def _is_past(held: Mapping[str, Any], now: float) -> bool:
-    """Whether nothing of a document counts any more."""
-    kept = held.get("kept", 0) if held["state"] == "running" else 0
-    return bool(max(held["until"], kept) <= now)
+    """Whether nobody will ask for it any more. One that was cut off is kept for who comes again: it knows the keys of its run."""
+    kept = float(held["until"]) + (WINDOW if held["state"] == "running" else 0.0)
+    return kept <= now
 
 
 def _check_print(held: Mapping[str, Any], delivery: Delivery) -> None:

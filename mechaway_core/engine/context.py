@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -84,7 +85,7 @@ class NodeContext:
         if self._step.needs:  # whatever a node renders, Lua sees no secret
             rows = self._walk.secrets.clean(rows)
         return engine.world.sandbox.evaluate(
-            needed, rows, engine.lua_limits(None, None), wait=self._walk.patience, deadline=self.deadline, cancellation=self.cancellation
+            needed, rows, engine.lua_limits(None, None), wait=self._patience(), deadline=self.deadline, cancellation=self.cancellation
         )
 
     def render(self, template: Any, item: Item, number: int = 0) -> Any:
@@ -100,13 +101,17 @@ class NodeContext:
             script, items = self._walk.secrets.clean(script), self._walk.secrets.clean(items)
         try:
             outcome = engine.world.sandbox.run(
-                script, items, context, limits, wait=self._walk.patience, deadline=self.deadline, cancellation=self.cancellation
+                script, items, context, limits, wait=self._patience(), deadline=self.deadline, cancellation=self.cancellation
             )
         except ScriptFailed as error:
             self._log_all(error.log)
             raise
         self._log_all(outcome.log)
         return outcome.value
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for a free Lua process: a run that nobody waits for has all its time. None: as callers would."""
+        return self.deadline - time.monotonic() if self._walk.run.promised else None
 
     def _log_all(self, lines: Sequence[str]) -> None:
         for line in lines:

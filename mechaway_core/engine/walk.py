@@ -92,11 +92,6 @@ class Walk:
         self.run.request = self.secrets.request(self.run.request)
         return True
 
-    @property
-    def patience(self) -> float | None:
-        """Seconds to wait for a free Lua process. Of many accepted runs most have to, and nobody waits for them."""
-        return self.limit if self.run.promised else None
-
     def _shown(self) -> Mapping[str, str]:
         """The secrets by which the caller may have come in. One that has gone since then is not missed: no node needs it."""
         with suppress(MechawayError):

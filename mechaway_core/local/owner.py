@@ -11,6 +11,7 @@ the other file: that costs no system call, and outlives the process, if not a lo
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -131,7 +132,9 @@ class Owner:
     def _share(self) -> mmap.mmap:
         file = os.open(self._folder / f".{self.id}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(file, 0, PLACES * ID)  # else a full disk would end the process at its first write
+            # Written, not only made long: else a full disk would end the process when it notes a run.
+            if os.write(file, bytes(PLACES * ID)) < PLACES * ID:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return mmap.mmap(file, PLACES * ID)
         finally:
             os.close(file)

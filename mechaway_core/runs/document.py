@@ -33,8 +33,8 @@ from mechaway_core.record import NodeRun, Replays, Run
 from mechaway_core.runs.hiding import hide, hide_headers
 from mechaway_core.workflow import Plan, Rules
 
+LINE = 1000  # bytes for each node beyond what is allowed: a long run is no large one
 APART = 300  # bytes that say where a list of items is: smaller ones are not worth a file
-LINE = 1000  # bytes for each node beside that: a long run is no large one
 MOST_ERROR = 500  # characters of an error in the line of a run
 ANY_SIZE = 1 << 62  # bytes
 BAD = ("failed", "timed_out", "cancelled")  # statuses of nodes that did not get to their end

@@ -54,8 +54,7 @@ class Recorder:
     def add(self, entry: Entry, told: Told) -> None:
         """Put on record, and say so to `told`, in whatever thread."""
         if not self.gathers:
-            failure = self._try([entry])
-            _say(told, entry, failure)
+            _say(told, entry, self._try([entry]))
             return
         if self._thread is None:
             self._begin()
@@ -122,7 +121,7 @@ class Recorder:
 def _say(told: Told, entry: Entry, outcome: BaseException | None) -> None:
     try:
         told(outcome if outcome is None else _about(entry, outcome))
-    except Exception:  # of who is told; others wait for this thread
+    except Exception:  # others still wait for theirs
         log.exception("whoever waited for a record could not be told")
 
 
@@ -135,7 +134,7 @@ def _about(entry: Entry, failure: BaseException) -> BaseException:
 
 
 Otherwise = Callable[[Entry, BaseException], object]
-"""Is told why something could not be put on record."""
+"""Is told why something could not be put on record. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class Pending:
     recorder: Recorder
     entry: Entry
     then: Callable[[], None] | None = None  # what begins once it is on record
-    otherwise: Otherwise | None = None
+    otherwise: Otherwise | None = None  # what happens when it cannot be
 
     def wait(self) -> None:
         """Put it on record and wait for that. Raises as `Recorder.write` does."""

@@ -283,14 +283,16 @@ class Runs:
     def take_over(self, project: str, owner: str | None, before: float, begun: Collection[str] | None = None) -> int:
         """Begin open runs again, or end them, that belong to a process that is gone; without `owner`, that began before a moment.
 
-        `begun` are those that may have begun there, of the accepted ones; None: any of them.
+        `begun` are the accepted ones that may have begun there; None: any of them.
         """
         count = 0
         while records := self.records.abandoned(project, owner, before):
             stopped = self.records.asked_to_stop(project, [record.line.id for record in records])
-            settled = [one for record in records if (one := self._settled(project, record, stopped, begun)) is not None]
-            self.recorder.write(Entry(project, tuple(settled)))
-            self._hand_over(project, settled)
+            counted = [self._counted(project, record, begun is None or record.line.id in begun, stopped) for record in records]
+            again = [record for record in counted if record is not None]
+            if again:
+                self.recorder.write(Entry(project, tuple(again)))  # together: there may be very many
+                self._hand_over(project, again)
             count += len(records)
             if owner is None:
                 break
@@ -298,41 +300,41 @@ class Runs:
 
     def count_attempt(self, project: str, record: RunRecord) -> bool:
         """Count another attempt at an open run that was cut off, so that it can begin again; whether it is to. Else it is ended here."""
-        settled = self._settled(project, record, self.records.asked_to_stop(project, [record.line.id]), None)
-        if settled is not None:
-            self.recorder.write(Entry(project, (settled,)))
-        return settled is not None
+        counted = self._counted(project, record, True, self.records.asked_to_stop(project, [record.line.id]))
+        if counted is not None:
+            self.recorder.write(Entry(project, (counted,)))
+        return counted is not None
+
+    def _counted(self, project: str, record: RunRecord, begun: bool, stopped: Collection[str]) -> RunRecord | None:
+        """What is to be on record of an open run that is to begin again; None when it was ended here.
+
+        One that only waited made no attempt, so it may be taken over as often as need be; `begun` says whether it may have begun.
+        """
+        line, reading = record.line, self._reading(project, record)
+        rules = self._rules(project, line.workflow_id)
+        again = rules.on_lost or ("again" if reading.promised else "fail")
+        begun = begun or line.status == "running"
+        if line.id in stopped:
+            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
+        elif begun and line.attempt >= MOST_ATTEMPTS:
+            self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
+        elif again == "fail" and not (reading.promised and line.status == "queued"):
+            self._lose(
+                project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
+            )
+        else:
+            if begun:
+                log.warning(
+                    "run %s of workflow %s in project %s is begun again: its process ended before it did",
+                    line.id, line.workflow_id, project, extra=_about(project, line),
+                )  # fmt: skip
+            said = reading.said | {"promised": True}
+            return RunRecord(replace(line, status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
+        return None
 
     def hand_over(self, project: str, record: RunRecord) -> None:
         """Have an open run begun, in whatever process. Raises `Unavailable`."""
         self._hand_over(project, [record])
-
-    def _settled(self, project: str, record: RunRecord, stopped: Collection[str], begun: Collection[str] | None) -> RunRecord | None:
-        """What is to be on record of an abandoned run so that it begins again. None when it is not to: then it is ended here."""
-        line, reading = record.line, self._reading(project, record)
-        rules = self._rules(project, line.workflow_id)
-        again = rules.on_lost or ("again" if reading.promised else "fail")
-        may_have_begun = line.status == "running" or begun is None or line.id in begun
-        if again == "fail" and reading.promised:  # it is on record as running before its first node
-            may_have_begun = line.status == "running"
-        if line.id in stopped:
-            self._end(project, cancelled(record, rules, self._clock.now()), "cancelled", rules)
-            return None
-        if may_have_begun and line.attempt >= MOST_ATTEMPTS:
-            self._lose(project, record, f"its process ended {line.attempt} times while the run went on; it is not begun again", rules)
-            return None
-        if may_have_begun and again == "fail":
-            self._lose(
-                project, record, "its process ended while the run went on, and its nodes may have acted; it is not begun again", rules
-            )
-            return None
-        if may_have_begun:
-            log.warning(
-                "run %s of workflow %s in project %s is begun again: its process ended before it did",
-                line.id, line.workflow_id, project, extra=_about(project, line),
-            )  # fmt: skip
-        said = reading.said | {"promised": True}
-        return RunRecord(replace(line, status="queued", attempt=line.attempt + may_have_begun), orjson.dumps(said), known=True)
 
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line

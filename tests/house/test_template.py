@@ -154,6 +154,13 @@ def test_no_role_has_a_policy_of_aws() -> None:
         assert "Role" in function
 
 
+def test_both_functions_may_hand_runs_to_the_runner_and_to_no_other_function() -> None:
+    """The runner does so with what got lost, what is caught up, and the runs of those who hear of a failure."""
+    [(name, statement)] = [(name, one) for name, one in granted() if "lambda:InvokeFunction" in actions(one) and name != "SchedulerRole"]
+    assert name == "Work"
+    assert statement["Resource"]["Fn::Sub"].endswith(":function:mechaway-${Stage}-runner")
+
+
 def test_functions_have_roles_of_their_own() -> None:
     roles = [function["Role"]["Fn::GetAtt"] for function in of_type("AWS::Serverless::Function").values()]
     assert sorted(roles) == ["ApiRole.Arn", "RunnerRole.Arn"]

@@ -19,7 +19,7 @@ from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
 from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.logs import JsonFormatter, fields_of
-from mechaway_core.ports import Schedule
+from mechaway_core.ports import RunLine, RunRecord, Schedule
 from mechaway_core.record import new_run_id
 from mechaway_core.settings import Settings
 from tests.account import Account, failing, unique
@@ -328,6 +328,27 @@ def test_the_daily_work_deletes_old_files_on_a_file_system(app: App) -> None:
     dispatch({"kind": "reconcile"}, Context(), app)
     assert not is_there(app, old)
     assert is_there(app, young)
+
+
+def leave_a_record(app: App, days: float) -> str:
+    """The id of a run that ended so many days ago."""
+    began = time.time() - days * 86_400
+    line = RunLine(new_run_id(began), "wf", 1, "succeeded", "cron", "tick", began, began + 1)
+    app.runs.records.write("default", [RunRecord(line, b'{"nodes": []}')])
+    return line.id
+
+
+@pytest.mark.parametrize("storage", ["efs"])
+def test_the_daily_work_deletes_old_records_on_a_file_system(app: App) -> None:
+    old, young = leave_a_record(app, 31), leave_a_record(app, 29)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert (app.runs.is_kept("default", old), app.runs.is_kept("default", young)) == (False, True)
+
+
+def test_records_in_a_bucket_are_left_to_the_bucket(app: App) -> None:
+    old = leave_a_record(app, 31)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert app.runs.is_kept("default", old)
 
 
 def test_files_in_a_bucket_are_left_to_the_bucket(app: App) -> None:

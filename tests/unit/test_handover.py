@@ -78,6 +78,9 @@ def test_the_claim_of_who_did_nothing_under_it_is_taken_over_by_one(handover: Ha
     taken = handover.claim("default", NOON, ("wf",), "one")
     assert isinstance(taken, Taken)
     assert handover.holder("default", NOON, ("wf",)) == "gone"
-    handover.take_over("default", NOON, ("wf",), taken, "one")
+    mine = handover.take_over("default", NOON, ("wf",), taken, "one")
     with pytest.raises(Stale):
         handover.take_over("default", NOON, ("wf",), taken, "another")
+    assert handover.holder("default", NOON, ("wf",)) == "one"
+    handover.release(mine)
+    assert handover.holder("default", NOON, ("wf",)) is None

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from mechaway_core.errors import Unavailable
-from mechaway_core.local.owner import FOLDER, Owner
+from mechaway_core.local.owner import FOLDER, PLACES, Owner
+from mechaway_core.record import new_run_id
 
 PROCESS = """
 import sys
@@ -186,3 +187,33 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
         owner.note("default")
     with pytest.raises(Unavailable, match="the data folder cannot be used"):
         gone(owner)
+
+
+def test_a_process_that_is_gone_tells_what_it_was_at(folder: Path, me: Owner) -> None:
+    other = Owner(folder, durable=False)
+    at, done = new_run_id(1e9), new_run_id(2e9)
+    other.note("default")
+    with other.at(done):
+        pass
+    with other.at(at):
+        other.close()
+        assert [begun for _, _, begun in me.gone()] == [{at}]
+    assert list((folder / FOLDER).iterdir()) == []
+
+
+def test_more_runs_than_there_is_room_for_go_on_all_the_same(folder: Path, me: Owner) -> None:
+    other = Owner(folder, durable=False)
+    other.note("default")
+    with contextlib.ExitStack() as stack:
+        for _ in range(PLACES + 1):
+            stack.enter_context(other.at(new_run_id(1e9)))
+    other.close()
+    assert [begun for _, _, begun in me.gone()] == [set()]
+
+
+def test_a_process_that_ends_opens_nothing_any_more(folder: Path) -> None:
+    owner = Owner(folder, durable=False)
+    owner.note("default")
+    owner.close()
+    with pytest.raises(Unavailable, match="shutting down"):
+        owner.note("shop")

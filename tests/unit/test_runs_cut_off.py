@@ -19,7 +19,6 @@ from mechaway_core.nodes import catalogue
 from mechaway_core.ports import RunQuery, RunRecord
 from mechaway_core.runs import Entry, Recorder
 from mechaway_core.runs.replay import Wish
-from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from mechaway_core.web.gateway import Gateway
@@ -436,23 +435,3 @@ def test_a_clock_that_is_set_while_a_run_goes_on_leaves_its_record_readable(hous
     assert over(app, waiting)["status"] == "succeeded"
     lines, _ = app.history.find(P, RunQuery())
     assert {line["run_id"] for line in lines} == {first.info.id, waiting}
-
-
-class Asked(Sandbox):
-    """A sandbox that tells how long callers would wait for a free process."""
-
-    waits: list[float | None]
-
-    def run(self, *given: Any, **options: Any) -> Any:
-        self.waits.append(options["wait"])
-        return super().run(*given, **options)
-
-
-def test_a_run_that_nobody_waits_for_waits_for_a_lua_process_as_long_as_it_may_take(house: House) -> None:
-    sandbox = Asked(workers=1)
-    sandbox.waits = []
-    app = house.app(sandbox=sandbox)
-    app.put(P, chain("w", hook(), lua("work", "return data"), settings={"timeout": 77}))
-    app.start(P, "w")
-    app.runs.work_off(P, app.start_elsewhere(P, "w").info.id)
-    assert sandbox.waits == [None, 77]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 
 from mechaway_core.app import App
@@ -20,7 +21,7 @@ from mechaway_core.local import timekeeper
 from mechaway_core.local.schedules import Bell, LocalSchedules
 from mechaway_core.local.timekeeper import LOCK, Timekeeper
 from mechaway_core.node import Context, Items, Node
-from mechaway_core.ports import Schedule
+from mechaway_core.ports import RunQuery, Schedule
 from mechaway_core.record import iso, new_run_id
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
@@ -258,6 +259,21 @@ def test_what_was_due_while_no_server_ran_is_caught_up_by_the_rule_and_counted(
     assert shown["missed"] == missed
     assert ("nobody started a run" in caplog.text) == (missed > 0)
     assert not shown["overdue"]
+
+
+def test_a_workflow_with_an_error_trigger_hears_of_what_was_due_while_no_server_ran(house: House, clock: Clock) -> None:
+    clock.set(NOON - 4 * 3600 + 1)
+    app = house.app()
+    app.create("default", workflow(schedule="0 * * * *"))
+    app.create("default", {"id": "ear", "nodes": [{"id": "hear", "node_type": "ErrorTrigger", "params": {}}], "edges": []})
+    clock.set(NOON + 1)
+    house.keep(app)
+    [line] = soon(lambda: app.runs.records.find("default", RunQuery(workflow_id="ear")).lines, "the run of the workflow that listens")
+    record = app.runs.records.get("default", line.id)
+    assert record is not None
+    [item] = orjson.loads(record.data)["start"]
+    assert (item["event"], item["workflow_id"], item["missed"]) == ("missed", "wf", 3)
+    assert "was due 3 times" in item["error"]["message"]
 
 
 def test_a_clock_that_is_set_forward_misses_what_lies_between_and_goes_on(house: House, clock: Clock) -> None:
