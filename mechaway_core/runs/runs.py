@@ -198,12 +198,15 @@ class Runs:
         run = going.run
         if going.plan.rules.on_lost == "fail":
             self.begun(run, going.items).wait()
-        if going.context is not None:
-            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
-        """Run an open run to its end, which nobody waits for."""
+        """Run an open run to its end, which nobody waits for, in the context of whoever asked for it, as far as that is known."""
+        going = self._accepted.get(run_id)
+        context = None if going is None else going.context
+        (context or copy_context()).run(self._work_off, project, run_id)
+
+    def _work_off(self, project: str, run_id: str) -> None:
         try:
             found = self.begin(project, run_id)
         except Unavailable as error:  # a disk that is away for now
