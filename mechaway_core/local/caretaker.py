@@ -55,7 +55,7 @@ class Caretaker:
                 if self._app.projects.exists(project):
                     count = self._app.runs.take_over(project, owner, self._app.clock.now(), begun)
                     if count:
-                        log.warning("took over %d runs in project %s of a process that is gone", count, project)
+                        log.info("took over %d open runs in project %s of a process that is gone", count, project)
 
     def _prune(self) -> None:
         now = self._app.clock.monotonic()

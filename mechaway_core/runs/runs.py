@@ -51,6 +51,8 @@ class _Going:
     carried: Carried | None = None
     size: int = 0  # bytes, while it waits
     context: Context | None = None  # of the request that it came with, for the log
+    since: float = 0.0  # when it began here, in seconds since 1970
+    listed: bool = False  # it is on record as one that goes on
 
 
 class Runs:
@@ -95,7 +97,8 @@ class Runs:
 
     def run(self, plan: Plan, run: Run, items: Items, timeout: float | None = None, carried: Carried | None = None) -> Pending | None:
         """Run it, and what is still to be put on record before anybody hears of its end, if anything is."""
-        going = _Going(run, plan, items, carried)
+        listed = run.opened and run.status == "running"
+        going = _Going(run, plan, items, carried, since=self._clock.now(), listed=listed)
         self._going[run.info.id] = going
         if self._leaving:
             self._leave(run)
@@ -195,12 +198,15 @@ class Runs:
         run = going.run
         if going.plan.rules.on_lost == "fail":
             self.begun(run, going.items).wait()
-        if going.context is not None:
-            return run, going.context.run(self.run, going.plan, run, going.items, timeout, going.carried)
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
-        """Run an open run to its end, which nobody waits for."""
+        """Run an open run to its end, which nobody waits for, in the context of whoever asked for it, as far as that is known."""
+        going = self._accepted.get(run_id)
+        context = None if going is None else going.context
+        (context or copy_context()).run(self._work_off, project, run_id)
+
+    def _work_off(self, project: str, run_id: str) -> None:
         try:
             found = self.begin(project, run_id)
         except Unavailable as error:  # a disk that is away for now
@@ -472,10 +478,10 @@ class Runs:
         """Put runs that take long on record, stop those that somebody asked to stop, and try again what a disk refused."""
         now = self._clock.now()
         with self._lock:
-            long = [one for one in list(self._going.values()) if not one.run.opened and now - one.run.began > LONG and self._records(one)]
+            long = [one for one in list(self._going.values()) if not one.listed and now - one.since > LONG and self._records(one)]
             for one in long:
                 record = opened(one.run, one.items)
-                one.run.opened = True
+                one.run.opened = one.listed = True
                 self.recorder.add(Entry(one.run.info.project, (record,)), _let_go)
         for project, runs in self._open_here().items():
             for run_id in self.records.asked_to_stop(project, list(runs)):
