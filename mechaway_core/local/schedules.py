@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
+import selectors
 import stat
 import time
 from pathlib import Path
@@ -111,7 +111,7 @@ class Bell:
 
     def wait(self, seconds: float) -> set[tuple[str, str]] | None:
         """The workflows, as (project, id), that somebody rang for, after so many seconds at most; None when some may have been lost."""
-        ready, _, _ = select.select([self._listening], [], [], max(0.0, seconds))
+        ready = bool(self._selector.select(max(0.0, seconds)))
         data = b""
         while ready and len(data) < 2 * _FULL:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -51,7 +51,9 @@ class Process:
     def making(self) -> bool:
         """Whether it still makes owners, or is about to."""
         assert self._process.stdout is not None
-        return not select.select([self._process.stdout], [], [], 0)[0]
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            return not selector.select(0)
 
     def kill(self) -> None:
         """End it as a loss of power would."""
