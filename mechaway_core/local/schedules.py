@@ -84,6 +84,7 @@ class Bell:
     def __init__(self, folder: Path) -> None:
         self._path = folder / BELL
         self._listening = -1
+        self._selector = selectors.DefaultSelector()  # a server may have more files open than select() can name
 
     def ring(self, project: str, workflow_id: str) -> None:
         """Say that the schedules of a workflow may have changed. Where nobody listens there is nobody to tell: who begins, looks."""
@@ -106,6 +107,7 @@ class Bell:
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(self._path, 0o600)
             self._listening = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._selector.register(self._listening, selectors.EVENT_READ)
         except OSError as error:
             raise Unavailable(f"the data folder cannot be used: {error.strerror}: {self._path}") from error
 
@@ -125,6 +127,7 @@ class Bell:
 
     def close(self) -> None:
         """Stop listening."""
+        self._selector.close()
         if self._listening >= 0:
             os.close(self._listening)
             self._listening = -1
