@@ -344,7 +344,8 @@ def test_a_run_that_was_cancelled_begins_no_further_statement(app: App, bench: B
     database = connected.conninfo.rpartition("/")[2]
     while not any("pg_sleep" in text and state == "active" for state, text in server.sessions(database)):
         time.sleep(0.01)
-    app.cancel_all()
+    [going] = app.runs._going.values()
+    going.run.cancel()
     thread.join(30)
     assert runs[0].status == "cancelled"
     assert value_of(bench, "SELECT to_regclass('never') IS NULL")
