@@ -339,7 +339,10 @@ def test_tail_tells_what_happens_from_now_on_until_it_is_stopped(data: Path) -> 
         out = data.parent / "tail.out"
         with open(out, "wb") as file:
             words = [*COMMAND, "runs", "tail", "--status", "failed", "--data-dir", str(data)]
-            tail = subprocess.Popen(words, stdout=file, env=environment({}))
+            # Whoever runs these tests in the background ignores Ctrl-C, and so would what they start.
+            tail = subprocess.Popen(
+                words, stdout=file, env=environment({}), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+            )
         try:
 
             def told() -> list[str] | None:  # nobody knows when it has begun to watch, so there is another run until it has
