@@ -47,7 +47,8 @@ def write(database: Database, records: Sequence[RunRecord], gone: Sequence[str],
     """See `Records.write`."""
 
     def job(session: SqliteSession) -> None:
-        _forget(session, [*(record.line.id for record in records if record.known), *gone])
+        _forget(session, [*(record.line.id for record in records if record.known and record.line.ended is not None), *gone])
+        _replace(session, [record.line.id for record in records if record.known and record.line.ended is None])
         for at in range(0, len(records), ROWS):
             _insert(session, records[at : at + ROWS], owner)
 
@@ -217,12 +218,20 @@ def _size(database: Database) -> float:
 
 
 def _forget(session: SqliteSession, ids: Sequence[str]) -> None:
+    """Delete runs, and that somebody asked them to stop."""
+    _replace(session, ids)
+    for at in range(0, len(ids), BATCH):
+        some = ids[at : at + BATCH]
+        session.execute(f"DELETE FROM stops WHERE id IN ({', '.join('?' * len(some))})", some)
+
+
+def _replace(session: SqliteSession, ids: Sequence[str]) -> None:
+    """Delete what is on record of runs that are put on record anew; who asked them to stop goes on asking."""
     for at in range(0, len(ids), BATCH):
         some = ids[at : at + BATCH]
         marks = ", ".join("?" * len(some))
         session.execute(f"DELETE FROM records WHERE seq IN (SELECT seq FROM runs WHERE id IN ({marks}))", some)
         session.execute(f"DELETE FROM runs WHERE id IN ({marks})", some)
-        session.execute(f"DELETE FROM stops WHERE id IN ({marks})", some)
 
 
 # -- rows

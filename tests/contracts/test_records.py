@@ -326,6 +326,15 @@ def test_who_was_asked_to_stop_is_known_to_all(make: Callable[..., Adapters]) ->
     assert here.asked_to_stop("default", [*many, one.line.id, three.line.id]) == {one.line.id, three.line.id}
 
 
+def test_who_was_asked_to_stop_is_asked_also_when_it_is_put_on_record_as_running(make: Callable[..., Adapters]) -> None:
+    records = make().records
+    open_one = run(NOON, open_=True)
+    put(records, open_one)
+    records.ask_to_stop("default", open_one.line.id)
+    put(records, replace(open_one, line=replace(open_one.line, status="running"), known=True))
+    assert records.asked_to_stop("default", [open_one.line.id]) == {open_one.line.id}
+
+
 # -- runs whose process is gone
 
 
