@@ -12,6 +12,7 @@ import gc
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ from mechaway_core.web.gateway import Gateway
 log = logging.getLogger("mechaway.server")
 
 BACKLOG = 2048
+MOST_FILES = 10_000
 SWEEP_EVERY = 3600.0  # seconds between two looks for files of old runs
 
 
@@ -76,6 +78,7 @@ def is_loopback(host: str) -> bool:
 
 def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None) -> None:
     """Serve on a bound socket until told to stop, in this process. With `parent`, also end when that process is gone."""
+    _allow_files()
     owner = Owner(settings.data_dir, durable=settings.sync == "full")
     invoke = LocalInvoke(max(1, settings.max_runs // 2), settings.max_accepted, owner.at)
     app = Gateway(build(settings, owner, invoke))
@@ -99,6 +102,15 @@ def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None)
         backlog=BACKLOG,
     )
     _Server(config, app, parent, owner, invoke).run(sockets=[sock])
+
+
+def _allow_files() -> None:
+    """Have as many files open as it takes: each open project has three databases, each with a journal and several readers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # a system that has its reasons
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Server(uvicorn.Server):
