@@ -34,12 +34,13 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one run uses. `seconds` of a function with `memory_mb`; `kept_mb` are put over what was there, and kept as old versions."""
+    """What one run uses. `seconds` of so many `functions`, with `memory_mb`; `kept_mb` are put over what was there, and kept."""
 
     puts: float = 0.0
     gets: float = 0.0
     seconds: float = 0.0
     memory_mb: int = 512
+    functions: int = 1
     over_http: bool = True
     by_scheduler: bool = False
     log_bytes: int = 1000
@@ -51,7 +52,7 @@ def dollars_per_million(usage: Usage, prices: Prices | None = None) -> float:
     """What a million such runs cost."""
     p = prices or Prices()
     return MILLION * (
-        p.lambda_request
+        p.lambda_request * usage.functions
         + p.lambda_gb_second * usage.seconds * usage.memory_mb / 1024
         + p.http_api_request * usage.over_http
         + p.scheduler_invocation * usage.by_scheduler
@@ -63,8 +64,8 @@ def dollars_per_million(usage: Usage, prices: Prices | None = None) -> float:
 
 
 def dollars_idle_per_month(prices: Prices | None = None) -> float:
-    """What an installation costs that nobody calls: the key, the token, the alarms, and the looks at the schedules, daily and quarterly."""
+    """What an installation costs that nobody calls: key, token, alarms, and the looks at schedules and runs, daily and quarterly."""
     p = prices or Prices()
     daily = 30 * (p.lambda_request + p.lambda_gb_second * 0.5 + 20 * p.s3_put)
-    quarterly = 30 * 96 * (p.lambda_request + p.lambda_gb_second * 0.1 + 2 * p.s3_put)
+    quarterly = 30 * 96 * (p.lambda_request + p.lambda_gb_second * 0.1 + 3 * p.s3_put)
     return p.kms_key_month + p.secret_month + ALARMS * p.alarm_month + daily + quarterly

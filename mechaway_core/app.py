@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mechaway_core import timetable, triggers
 from mechaway_core.access import AdminToken, Door
-from mechaway_core.access.deliveries import WINDOW, Claim
 from mechaway_core.access.keys import ProjectKey
-from mechaway_core.access.webhook import Lock
 from mechaway_core.agenda import Agenda
+from mechaway_core.calls import Calls
 from mechaway_core.engine import Engine, World
-from mechaway_core.errors import Conflict, Invalid, MechawayError, NotAllowed, NotFound, Problem, Unavailable
+from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Problem, no_project
 from mechaway_core.fires import Fires
 from mechaway_core.handover import Handover
 from mechaway_core.http import Http
 from mechaway_core.late import LateRuns
-from mechaway_core.node import Items, Node
+from mechaway_core.leases import Leases
+from mechaway_core.node import Node
 from mechaway_core.nodes import catalogue
-from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Schedule, Schedules, Store, Tables
+from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, Schedule, Schedules, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
+from mechaway_core.runs import History, Later, Listeners, Pending, Recorder, Runs
+from mechaway_core.runs.document import as_far
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
@@ -34,7 +36,7 @@ from mechaway_core.timetable import Changed, Timetable
 from mechaway_core.turns import Turns
 from mechaway_core.vault import SecretInfo, Vault
 from mechaway_core.watchdog import Watchdog
-from mechaway_core.workflow import Plan, Step
+from mechaway_core.workflow import Plan
 
 if TYPE_CHECKING:
     from mechaway_core.transfer import Incoming, Summary
@@ -52,18 +54,6 @@ class Saved:
     warnings: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A run that a webhook started and that is over, and the webhook itself.
-
-    `claim`, when there is one, waits to be settled with the answer that is made of it.
-    """
-
-    run: Run
-    webhook: Node
-    claim: Claim | None = None
-
-
 class App:
     """Mechaway in one object; safe to use from many threads. Methods raise the errors of `errors.py`."""
 
@@ -78,15 +68,19 @@ class App:
         keyring: KeyRing,
         clock: Clock,
         sandbox: Sandbox,
+        records: Records,
         schedules: Schedules | None = None,
         changed: Changed = lambda _project, _workflow_id: None,
         invoke: Invoke | None = None,
         admin: AdminToken | None = None,
+        gathers: bool = True,
     ) -> None:
+        """`gathers`: whether runs that end at about the same time are put on record together."""
         self.settings = settings
         self.projects = projects
         self.clock = clock
         self.handover = Handover(store)
+        self.leases = Leases(store)
         self.sandbox = sandbox
         self.vault = Vault(store, keyring, clock)
         self._store = store
@@ -96,16 +90,23 @@ class App:
         self.fires = Fires(store)
         self.turns = Turns(store, clock)
         self._invoke = invoke
+        registry = Registry(self._workflows, settings.max_plans)
+        self.listeners = Listeners(store, self._workflows, registry)
+        self._registry = registry
         late = LateRuns(self.handover, clock, self.start_elsewhere)
         self.agenda = Agenda(self.timetable, self.fires, clock, late)
-        self.watchdog = Watchdog(self.timetable, self.fires, clock, late)
-        self._registry = Registry(self._workflows, settings.max_plans)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
         self._engine = Engine(World(settings, sandbox, tables, clock, self.vault, self._http, self._postgres, files))
         self.door = Door(settings, store, clock, self.vault, admin)
-        self._running: dict[str, Run] = {}
+        self._recorder = Recorder(records, gathers=gathers)
+        self.runs = Runs(
+            settings, self._engine, files, records, self._recorder, registry, self._workflows, self.listeners, clock, invoke
+        )  # fmt: skip
+        self.calls = Calls(settings, registry, self._engine, self.runs, files, self.door, clock)
+        self.history = History(self.runs, projects, streams=gathers)
+        self.watchdog = Watchdog(self.timetable, self.fires, clock, late, self.runs.missed)
 
     # -- workflows
 
@@ -136,12 +137,13 @@ class App:
         return self._update(project, checked, current)
 
     def _create(self, project: str, checked: Any) -> Saved:
-        with self.timetable.saving(project, checked.document, None):
+        with self.timetable.saving(project, checked.document, None), self.listeners.saving(project, checked.document, None):
             entry = self._workflows.create(project, checked.document)
         return Saved(entry, self._warnings(project, checked))
 
     def _update(self, project: str, checked: Any, current: Entry, if_match: Collection[str] | None = None) -> Saved:
-        with self.timetable.saving(project, checked.document, current.document):
+        before = current.document
+        with self.timetable.saving(project, checked.document, before), self.listeners.saving(project, checked.document, before):
             entry = self._workflows.update(project, checked.document, if_match)
         return Saved(entry, self._warnings(project, checked))
 
@@ -158,6 +160,7 @@ class App:
         """Delete a workflow with its history. Runs that go on are not touched. Raises `NotFound`, `Stale`."""
         self._workflows.delete(project, workflow_id, if_match)
         self.timetable.deleted(project, workflow_id)
+        self.listeners.settle(project, workflow_id)
         self.fires.forget(project, workflow_id)
         self.turns.forget(project, workflow_id)
         self.door.deliveries.forget(project, workflow_id)
@@ -176,74 +179,70 @@ class App:
 
     # -- runs
 
-    def expect(self, project: str, workflow_id: str, call: triggers.Call) -> None:
-        """Raise what `call` would raise for the head of a webhook call alone, before its body is read: it may be a large one."""
-        _, step, _ = self._find(project, workflow_id, call)
-        lock = _lock(step)
-        if lock is not None:
-            self.door.check_head(lock, project, call.headers, call.client)
-
-    def call(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
-        """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
-
-        The caller is looked at before its body is read (`Refused`). A delivery that was answered before raises `Delivered`.
-        A run that fails is not an error here: its record says so.
-        """
-        plan, step, named = self._find(project, workflow_id, call)
-        lock = _lock(step)
-        if lock is not None:
-            self.door.unlock(lock, project, call.headers, triggers.body_chunks(call), call.client)
-        run = self._engine.prepare(plan, step, project, "webhook")
-        run.shown = lock.secrets if lock is not None and lock.hides else ()
-        items = self._read(run, call, named, lock.hides if lock is not None else "")
-        claim = self._claim(plan, step, run, items)
-        try:
-            return Answered(self._go(plan, run, items, self._patience(call.until)), step.node, claim)
-        except BaseException:
-            if claim is not None:
-                claim.release()
-            raise
-
-    def takes(self, project: str, workflow_id: str, call: triggers.Call) -> bool:
-        """Whether a webhook answers this call; nothing is run."""
-        try:
-            self._find(project, workflow_id, call)
-        except (NotFound, NotAllowed):
-            return False
-        return True
-
     def start(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None) -> Run:
-        """Run a workflow by hand and wait for its end; whether it is active does not matter. Raises `NotFound`, `Invalid`.
+        """Run a workflow by hand and wait until its end is on record; whether it is active does not matter. Raises `NotFound`, `Invalid`.
 
         `timeout`, in seconds, cuts the time that the run is allowed.
         """
+        run, _, pending = self._start(project, workflow_id, node_id, items, timeout)
+        if pending is not None:
+            pending.wait()
+        return run
+
+    def start_and_show(
+        self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None, timeout: float | None = None
+    ) -> dict[str, Any] | Later[dict[str, Any]]:
+        """The same, and its record as the API shows it; that counts once it is on record, where it is to be."""
+        run, plan, pending = self._start(project, workflow_id, node_id, items, timeout)
+        if run.failure is not None:
+            log.warning("%s", run.told(), extra=run.about())
+        record = self.runs.show(project, as_far(run, plan))
+        return record if pending is None else Later(record, pending)
+
+    def _start(
+        self, project: str, workflow_id: str, node_id: str | None, items: Any, timeout: float | None
+    ) -> tuple[Run, Plan, Pending | None]:
         plan = self._registry.get(project, workflow_id)
         step, given = triggers.manual(plan, node_id, items)
-        return self._start(plan, step, given, project, timeout=timeout)
+        run = self._engine.prepare(plan, step, project, "manual")
+        return run, plan, self.runs.run(plan, run, given, timeout)
 
-    def start_elsewhere(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> None:
-        """Have a workflow run by hand and do not wait. Raises what `start` does before a run, and `Unavailable`."""
-        step, given = triggers.manual(self._registry.get(project, workflow_id), node_id, items)
-        if self._invoke is None:
-            raise Unavailable("this server cannot start runs that nobody waits for")
-        self._invoke.start(project, workflow_id, step.id, given)
+    def start_elsewhere(self, project: str, workflow_id: str, node_id: str | None = None, items: Any = None) -> Run:
+        """Have a workflow run by hand and do not wait: the run is kept, as an accepted one is.
+
+        Raises what `start` does before a run, and `Unavailable`.
+        """
+        plan = self._registry.get(project, workflow_id)
+        step, given = triggers.manual(plan, node_id, items)
+        run = self._engine.prepare(plan, step, project, "cron" if step.node_type == "CronTrigger" else "manual")
+        self.runs.accept(plan, run, given).wait()
+        return run
 
     def start_scheduled(
-        self, project: str, schedule: Schedule, due: float, timeout: float | None = None, begun: Callable[[Run], None] | None = None
+        self,
+        project: str,
+        schedule: Schedule,
+        due: float,
+        timeout: float | None = None,
+        begun: Callable[[Run], None] | None = None,
+        run_id: str | None = None,
     ) -> Run:
         """Run a workflow because its schedule was due, at `due` in seconds since 1970. Raises `NotFound` when it is gone.
 
-        `begun` is told of the run before its first node.
+        `begun` is told of the run before its first node; `run_id` is the id that it gets.
         """
         plan = self._registry.get(project, schedule.workflow_id)
         place = plan.index.get(schedule.node_id)
         if place is None or not plan.active or not plan.steps[place].node.trigger:
             raise NotFound(f'workflow "{schedule.workflow_id}" starts nothing at "{schedule.node_id}"')
         items = [triggers.scheduled(project, schedule.workflow_id, due, self.clock.now())]
-        run = self._engine.prepare(plan, plan.steps[place], project, "cron")
+        run = self._engine.prepare(plan, plan.steps[place], project, "cron", run_id)
+        self.runs.begun(run, items).wait()
         if begun is not None:
             begun(run)
-        return self._go(plan, run, items, timeout)
+        pending = self.runs.run(plan, run, items, timeout)
+        self.runs.finish(pending)
+        return run
 
     def asks_for(self, project: str, schedule: Schedule) -> bool:
         """Whether the current document asks for exactly this schedule. Raises `NotFound` when it is gone."""
@@ -257,80 +256,23 @@ class App:
         self._need(project)
         if call is None:
             step, given = triggers.manual(plan, node_id, items)
-            return self._start(plan, step, given, project)
+            return self._engine.run(plan, self._engine.prepare(plan, step, project, "manual"), given)
         step, named = triggers.route(plan, call)
         run = self._engine.prepare(plan, step, project, "webhook")
-        given = self._read(run, call, named)
-        return self._go(plan, run, given, None)
-
-    def _find(self, project: str, workflow_id: str, call: triggers.Call) -> tuple[Plan, Step, dict[str, str]]:
-        plan = self._registry.get(project, workflow_id)
-        if not plan.active:
-            raise NotFound(f'workflow "{workflow_id}" is switched off (active: false)')
-        return plan, *triggers.route(plan, call)
-
-    def _read(self, run: Run, call: triggers.Call, named: dict[str, str], hide: str = "") -> Items:
-        """The items that a call brings; what else it says becomes the run's request. Its files are kept under the run's id."""
+        given = self.calls.read(run, call, named)
         try:
-            run.request, items = triggers.read(call, named, self._engine.area(run), self.settings, hide)
-        except BaseException:
-            self._forget_files(run)
-            raise
+            return self._engine.run(plan, run, given)
         finally:
-            if call.spool is not None:  # its files are kept by now; a run that takes long need not keep it too
-                call.spool.close()
-        return items
-
-    def _forget_files(self, run: Run) -> None:
-        """What is kept for a run before it begins goes again when something keeps it from beginning."""
-        self._files.delete(run.info.project, run.info.id)
-
-    def _claim(self, plan: Plan, step: Step, run: Run, items: Items) -> Claim | None:
-        """The right to answer this delivery, where the webhook tells deliveries apart."""
-        template = getattr(step.node, "delivery", None)
-        if template is None or run.request is None:
-            return None
-        dedupe = step.node.dedupe  # type: ignore[attr-defined]
-        allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
-        window, answer = dedupe.get("window", WINDOW), dedupe.get("answer", "first")
-        try:
-            key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
-            return self.door.deliveries.claim(run.info.project, plan.workflow_id, step.id, key, window=window, run=allowed, answer=answer)
-        except BaseException:
-            self._forget_files(run)
-            raise
-
-    def _start(self, plan: Plan, step: Step, items: Any, project: str, *, timeout: float | None = None) -> Run:
-        return self._go(plan, self._engine.prepare(plan, step, project, "manual"), items, timeout)
-
-    def _patience(self, until: float | None) -> float | None:
-        """Seconds that whoever stands in front of webhooks waits: by the settings, or less where it is known for this call."""
-        known = [seconds for seconds in (self.settings.front_door_timeout or None, self.left(until)) if seconds is not None]
-        return min(known, default=None)
-
-    def left(self, until: float | None) -> float | None:
-        """Seconds until an instant of `time.monotonic()`; hardly any when it is past, so that a run ends as one that took too long."""
-        return None if until is None else max(until - self.clock.monotonic(), 0.001)
-
-    def _go(self, plan: Plan, run: Run, items: Any, timeout: float | None) -> Run:
-        self._running[run.info.id] = run
-        try:
-            return self._engine.run(plan, run, items, timeout)
-        finally:
-            del self._running[run.info.id]
-            self._files.release(run.info.project, run.info.id)
+            self._files.release(project, run.info.id)
 
     @property
     def going(self) -> int:
         """How many runs go on in this process."""
-        return len(self._running)
+        return self.runs.going
 
     def cancel_all(self) -> int:
-        """Ask every run of this process to stop before its next node; how many there were."""
-        runs = list(self._running.values())
-        for run in runs:
-            run.cancel()
-        return len(runs)
+        """Stop every run of this process because it is to end; how many there were."""
+        return self.runs.cancel_all()
 
     # -- schedules
 
@@ -346,12 +288,30 @@ class App:
         return self._files.open(project, handle)
 
     def sweep(self) -> None:
-        """Delete the files of runs that are over and older than the settings keep them, and settle imports that were cut off.
+        """Delete files and records of runs that are older than the settings keep them, and settle imports that were cut off.
 
         Safe to do from several processes at once.
         """
         self.delete_old_files()
+        self.delete_old_records()
         self.settle_imports()
+
+    def delete_old_records(self, until: float | None = None) -> None:
+        """Delete records of runs that nobody wants any more, as far as time goes until an instant of the clock's `monotonic`."""
+        self._deleting(lambda: sum(self.runs.prune(project, until) for project in self.projects.list()))
+
+    def trim_records(self) -> None:
+        """Keep records from taking more room than they may."""
+        self._deleting(self.runs.trim)
+
+    def _deleting(self, job: Callable[[], int]) -> None:
+        try:
+            count = job()
+        except MechawayError as error:  # a disk that is gone for now; the next look tries again
+            log.warning("old records of runs were not deleted: %s", error)
+        else:
+            if count:
+                log.info("deleted the records of %d old runs", count)
 
     def delete_old_files(self, until: float | None = None) -> None:
         """Only the first of these, as far as time goes until an instant of the clock's `monotonic`."""
@@ -421,7 +381,7 @@ class App:
         if slug == DEFAULT_PROJECT:
             raise Conflict('the project "default" always exists; delete its workflows instead')
         if not self.projects.delete(slug):
-            raise _no_project(slug)
+            raise no_project(slug)
         self.timetable.project_deleted(slug)
 
     # -- projects on the move
@@ -457,8 +417,12 @@ class App:
             self.clock,
             check=lambda raw: _check(raw, self.sandbox, self.settings, None),
             most_mb=self.settings.max_import_mb,
-            published=self.timetable.settle_project,
+            published=self._published,
         )
+
+    def _published(self, project: str) -> None:
+        self.timetable.settle_project(project)
+        self.listeners.settle_project(project)
 
     # -- keys of projects
 
@@ -483,6 +447,7 @@ class App:
         """End threads and Lua processes. Runs must be over."""
         if self._invoke is not None:
             self._invoke.close()
+        self._recorder.close()
         self.sandbox.close()  # first: scripts that still run, and calls that wait, end with it, and helpers of the engine with them
         self._http.close()
         self._engine.close()
@@ -490,7 +455,7 @@ class App:
 
     def _need(self, project: str) -> None:
         if not self.projects.exists(project):
-            raise _no_project(project)
+            raise no_project(project)
 
     def _warnings(self, project: str, checked: Any) -> tuple[Problem, ...]:
         """What there is to warn of, secrets that are not in the vault yet included."""
@@ -543,13 +508,3 @@ def _check(raw: Any, sandbox: Sandbox, settings: Settings, workflow_id: str | No
     from mechaway_core.workflow.check import check  # pydantic, only when something is saved
 
     return check(raw, sandbox, settings, workflow_id=workflow_id)
-
-
-def _lock(step: Step) -> Lock | None:
-    """What callers must fit, where the trigger asks for something. Raises `Malformed` when this server cannot read what."""
-    lock: Lock | None = getattr(step.node, "lock", None)
-    return lock
-
-
-def _no_project(slug: str) -> NotFound:
-    return NotFound(f'there is no project "{slug[:80]}"')

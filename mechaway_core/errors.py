@@ -17,7 +17,9 @@
     ├── TooSlow                   what was to come did not come in time
     ├── Unsupported               a kind of content that nobody here reads
     ├── Unavailable               not now: disk full, read-only or locked, too many runs, shutting down
+    │   ├── NotOnRecord           a run could not be put on record; carries its id
     │   └── Locked                the vault cannot be opened: another master key, or what it holds was changed
+    ├── Cancelled                 the run that it was for was cancelled; what it came to is of no interest any more
     └── NodeError                 a node could not do its work; what `retry` and `on_error` speak about
         ├── ScriptError           a Lua script or expression failed
         ├── QueryError            the database refused or stopped a statement
@@ -148,8 +150,23 @@ class Unavailable(MechawayError):
     """It cannot be done now; the same call may succeed later. Nothing was changed."""
 
 
+class NotOnRecord(Unavailable):
+    """A run could not be put on record. If it was to be waited for it is over; if it was to be accepted it will not begin."""
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
 class Locked(Unavailable):
     """The vault, or a secret in it, cannot be opened with the master key that is there."""
+
+
+class Cancelled(MechawayError):
+    """The run that it was done for was cancelled. No retry and no `on_error` speaks about this."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was cancelled")
 
 
 class NodeError(MechawayError):
@@ -213,3 +230,8 @@ class OutOfTime(NodeError):
     """It took longer than its timeout allows."""
 
     kind = "timeout"
+
+
+def no_project(slug: str) -> NotFound:
+    """The error for a project that is not there."""
+    return NotFound(f'there is no project "{slug[:80]}"')

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from mechaway_core.errors import Conflict, NotFound
+from mechaway_core.logs import about
 from mechaway_core.ports import ABSENT, Schedule, Store, Stored
 from mechaway_core.record import Run, iso
 
@@ -95,6 +96,12 @@ class Fires:
                     raise
             else:
                 return
+
+
+def about_schedule(project: str, schedule: Schedule, due: float | None = None) -> dict[str, Any]:
+    """The fields of a line of the log about a schedule, or one of its due times."""
+    scheduled_for = None if due is None else iso(due)
+    return about(project=project, workflow_id=schedule.workflow_id, node_id=schedule.node_id, scheduled_for=scheduled_for)
 
 
 def missed_sentence(project: str, schedule: Schedule, count: int, last: float) -> str:

@@ -1,7 +1,6 @@
-"""What events leave in the store: who has taken them on, and what they bring when that is too large to travel with them.
+"""Who has taken an event on: what there is in the store about that.
 
     claims/{minute}/{sha256 of the moment and what is claimed}    {"holder"}
-    parcels/{minute}/{id}                          items as JSON
 
 Whatever delivers events promises "at least once"; a claim makes it once. The first to make the document, which only one can, in whatever
 process, has the event; all others find it. It is made before the first node acts and not taken back when the run is cut off: its nodes may
@@ -12,19 +11,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
-from mechaway_core import jsontext
-from mechaway_core.errors import Conflict, MechawayError, NotFound
+from mechaway_core.errors import Conflict, MechawayError
 from mechaway_core.ports import ABSENT, Store, Stored
 
 KEEP = 3 * 86_400.0  # seconds: an event comes at most 24 hours late, and waits 6 more for its function
 
-_CLAIMS, _PARCELS = "claims/", "parcels/"
+_CLAIMS = "claims/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +35,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was claimed before, and by whom."""
+    """What was claimed before, and by whom. `version` is the store's."""
 
     holder: str
+    version: str = field(default="", compare=False)
 
 
 class Handover:
-    """The claims and parcels of all projects."""
+    """The claims of all projects."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,9 +54,14 @@ class Handover:
             return Claim(project, key, self._store.put(project, key, orjson.dumps({"holder": holder}), ABSENT))
         except Conflict:
             found = self._store.get(project, key)
-            return Taken(str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else "")
+            return Taken(str(orjson.loads(found.data)["holder"]), found.version) if isinstance(found, Stored) else Taken("")
 
-    def once(self, project: str, moment: float, what: Sequence[str], holder: str, act: Callable[[], None]) -> bool:
+    def take_over(self, project: str, moment: float, what: Sequence[str], taken: Taken, holder: str) -> Claim:
+        """The claim of somebody who is gone and did nothing under it. Raises `Stale` when another one was quicker."""
+        key = _claim(moment, what)
+        return Claim(project, key, self._store.put(project, key, orjson.dumps({"holder": holder}), taken.version))
+
+    def once(self, project: str, moment: float, what: Sequence[str], holder: str, act: Callable[[], object]) -> bool:
         """Do what happens at a moment unless somebody has it; whether it was done. What raises gives the claim back."""
         claim = self.claim(project, moment, what, holder)
         if isinstance(claim, Taken):
@@ -74,6 +77,11 @@ class Handover:
         """Whether somebody has what happens at a moment, as far as claims are kept."""
         return isinstance(self._store.get(project, _claim(moment, what)), Stored)
 
+    def holder(self, project: str, moment: float, what: Sequence[str]) -> str | None:
+        """Who has what happens at a moment, as far as claims are kept."""
+        found = self._store.get(project, _claim(moment, what))
+        return str(orjson.loads(found.data)["holder"]) if isinstance(found, Stored) else None
+
     def release(self, claim: Claim) -> None:
         """Give a claim back: nothing was done under it."""
         self._store.delete(claim.project, claim.key, claim.version)
@@ -82,30 +90,11 @@ class Handover:
         """Put on record that all was done under a claim, so that another attempt of its holder has nothing to ask about."""
         self._store.put(claim.project, claim.key, orjson.dumps({"holder": ""}), claim.version)
 
-    def send(self, project: str, moment: float, name: str, items: Sequence[Any]) -> str:
-        """Leave items for who takes the event on; where they are."""
-        key = f"{_PARCELS}{_minute(moment)}/{name}"
-        self._store.put(project, key, jsontext.encode(items))
-        return key
-
-    def receive(self, project: str, key: str) -> Any:
-        """What was left there. Raises `NotFound` when it is there no longer, or never was."""
-        found = self._store.get(project, key) if key.startswith(_PARCELS) else None
-        if not isinstance(found, Stored):
-            raise NotFound(f'the items of an event in project "{project}" are not there any more')
-        return jsontext.decode(found.data, "the items of an event")
-
-    def discard(self, project: str, key: str) -> None:
-        """Delete what was left there."""
-        self._store.delete(project, key)
-
     def sweep(self, project: str, now: float) -> int:
         """Delete what no event can ask for any more; how many documents that were."""
-        return sum(self._sweep(project, prefix, prefix + _minute(now - KEEP)) for prefix in (_CLAIMS, _PARCELS))
-
-    def _sweep(self, project: str, prefix: str, before: str) -> int:
+        before = _CLAIMS + _minute(now - KEEP)
         count = 0
-        while keys := [key for key in self._store.keys(project, prefix) if key < before]:
+        while keys := [key for key in self._store.keys(project, _CLAIMS) if key < before]:
             for key in keys:
                 count += self._store.delete(project, key)
         return count

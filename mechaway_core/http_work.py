@@ -41,7 +41,7 @@ class Work:
         self.call = _call(node, item, inputs, ctx)
         self.key = _key(node, self.call, item, ctx)
         self.calls = 0
-        self.talk = ctx.http.talk(_auth(node, ctx), node.max_redirects if node.follow_redirects else 0)
+        self.talk = ctx.http.talk(_auth(node, ctx), node.max_redirects if node.follow_redirects else 0, ctx.cancellation)
         self.most = ctx.http.max_bytes  # what is left for answers in memory
         together = ", all pages together" if node.pagination is not None else ""
         self.limit = f"{self.most / 1_000_000:g} MB{together} (MECHAWAY_HTTP_MAX_MB)"
@@ -166,7 +166,7 @@ def _file(value: Any, ctx: Context) -> File:
 def _auth(node: HTTPClient, ctx: Context) -> Auth | None:
     if node.auth is None:
         return None
-    return ctx.http.auth(ctx.reveal(node.auth), ctx.run.project, ctx.hide)
+    return ctx.http.auth(ctx.reveal(node.auth), ctx.run.project, ctx.hide, ctx.cancellation)
 
 
 # -- the answer

@@ -9,7 +9,7 @@ from mechaway_core.handover import Handover
 from mechaway_core.ports import Clock, Schedule
 from mechaway_core.triggers import scheduled
 
-Start = Callable[[str, str, str, list[Any]], None]
+Start = Callable[[str, str, str, list[Any]], object]
 """Starts a run of a project's workflow at a node with these items, and does not wait for it."""
 
 

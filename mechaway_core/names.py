@@ -89,3 +89,9 @@ def distinct(names: list[str]) -> list[str]:
         taken.add(unique)
         result.append(unique)
     return result
+
+
+def least_run_id(moment: float) -> str:
+    """What comes before the id of every run that begins at a moment, in seconds since 1970, or later, and after all earlier ones."""
+    text = f"{max(0, min(int(moment * 1000), 0xFFFFFFFFFFFF)):012x}"
+    return f"{text[:8]}-{text[8:]}"

@@ -28,6 +28,7 @@ from mechaway_core.names import ANY_BYTES, media_type, plain_filename
 from mechaway_core.ports import FileInfo
 
 if TYPE_CHECKING:
+    from mechaway_core.cancellation import Cancellation
     from mechaway_core.http import Http
     from mechaway_core.postgres import Postgres
     from mechaway_core.settings import Settings
@@ -111,6 +112,13 @@ class Response:
     body: Any
     file: FileInfo | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        shown: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "body": self.body}
+        if self.file is not None:
+            shown["file"] = self.file.as_json()
+        return shown
+
 
 def file_of(value: Any) -> FileInfo:
     """The file that a value of an item names: a handle, or an object with one, as `$file.NAME` is. Raises `NodeError`.
@@ -158,6 +166,10 @@ class Context(Protocol):
     @property
     def deadline(self) -> float:
         """When this attempt must be over, in seconds of `time.monotonic()`. Calls through `ctx` keep to it by themselves."""
+
+    @property
+    def cancellation(self) -> Cancellation:
+        """What ends that which the run has in flight when it is cancelled; `ctx.http` and `ctx.postgres` take it beside the deadline."""
 
     def inputs(self, items: Items) -> list[list[Any]]:
         """The values of the node's input pins for each item: one list per item, one value per pin.

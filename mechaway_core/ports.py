@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
+from mechaway_core.cancellation import NEVER, Cancellation
+
 T = TypeVar("T")
 
 
@@ -201,13 +203,16 @@ class InsertRows:
 
 
 class Tables(Protocol):
-    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`."""
+    """The rows of a project. `deadline` is an instant of `time.monotonic()`; past it a call raises `OutOfTime`.
 
-    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    When the run of `cancellation` is cancelled, a call ends at once and raises `Cancelled`; then nothing was saved.
+    """
+
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers; all it reads is of one moment."""
         ...
 
-    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers, once its changes are durable; all of them or none.
 
         `job` may be called more than once, in any thread, with the changes of the earlier call undone: it must touch nothing
@@ -348,11 +353,122 @@ class Files(Protocol):
         ...
 
 
-class Invoke(Protocol):
-    """Starts a run somewhere else and does not wait for it."""
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run as a list shows it. `began` and `ended` are seconds since 1970; without `ended` it is `queued` or `running`.
 
-    def start(self, project: str, workflow_id: str, node_id: str, items: Sequence[Any]) -> None:
-        """Hand the start over. Once this returns, the run begins, or those who run the installation are told why not."""
+    `attempt` counts how often it was begun; `parent` is the run that it repeats or speaks of.
+    """
+
+    id: str
+    workflow_id: str
+    version: int
+    status: str
+    trigger: str
+    node: str
+    began: float
+    ended: float | None = None
+    error: str | None = None
+    parent: str | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What is on record of a run: its line, and all the rest as a JSON document.
+
+    `known` tells that something may be on record of it already. `keep_days` is for how long it stays there once it has ended, None: as
+    the server has it.
+    """
+
+    line: RunLine
+    data: bytes
+    known: bool = False
+    keep_days: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs to list, newest first. Empty conditions fit every run.
+
+    Moments are seconds since 1970, of when a run began: from `since` on, before `until`. `text` stands in the record,
+    where A to Z are like a to z. `after` is where the page before ended.
+    """
+
+    workflow_id: str | None = None
+    statuses: tuple[str, ...] = ()
+    trigger: str | None = None
+    since: float | None = None
+    until: float | None = None
+    text: str | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs. `after` is where the next page begins, None at the end: a page may be short, or empty, and not be the last."""
+
+    lines: list[RunLine]
+    after: str | None = None
+
+
+class Records(Protocol):
+    """Runs on record, one record each. Ids of runs sort by the time at which they began."""
+
+    def write(self, project: str, records: Sequence[RunRecord], gone: Sequence[str] = ()) -> None:
+        """Put these on record, each in the place of what there was of its run, and delete those of the ids `gone`: all or none.
+
+        On return they are as durable as the settings say. One that has not ended is open, and belongs to this process.
+        """
+        ...
+
+    def get(self, project: str, run_id: str) -> RunRecord | None:
+        """What is on record of a run."""
+        ...
+
+    def find(self, project: str, query: RunQuery) -> RunPage:
+        """Runs, newest first. It looks through some thousands at most and then answers what it found so far."""
+        ...
+
+    def since(self, project: str, mark: int | None, limit: int = 100) -> tuple[list[RunLine], int]:
+        """What was put on record behind a mark, in that order, and the mark behind it. Without one: nothing, and the mark of now.
+
+        Raises `NotFound` where there is no such order: look again by `find`.
+        """
+        ...
+
+    def ask_to_stop(self, project: str, run_id: str) -> None:
+        """Ask the run, wherever it goes on, to stop. Asked about an open run only."""
+        ...
+
+    def asked_to_stop(self, project: str, run_ids: Sequence[str]) -> set[str]:
+        """Which of these runs somebody asked to stop."""
+        ...
+
+    def abandoned(self, project: str, owner: str | None, before: float, limit: int = 100) -> list[RunRecord]:
+        """Open runs, oldest first, that belong to `owner`, a process that is gone; None: to whomever, and that began before a moment."""
+        ...
+
+    def prune(self, project: str, keep: Callable[[str], float] | None, until: float | None = None) -> int:
+        """Delete ended runs older than `keep` says, in seconds, for their workflow, and the oldest when all are too large; how many.
+
+        Past `until`, an instant of `time.monotonic()`, it leaves the rest for the next time.
+        """
+        ...
+
+
+class Invoke(Protocol):
+    """Has a run that is on record begun somewhere else, and does not wait for it. `here`: that is in this process, and nowhere else."""
+
+    here: bool
+
+    def start(self, project: str, run_id: str, workflow_id: str) -> None:
+        """Hand the start of an open run over. Should it get lost from here on, whoever looks for abandoned runs finds it."""
+        ...
+
+    def check(self) -> None:
+        """Raises `Unavailable` when it would be too much to start another run. For whoever is about to accept one."""
         ...
 
     def close(self) -> None:

@@ -5,13 +5,17 @@ A record holds references to the items themselves; only `as_json` copies, and it
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
+from mechaway_core.cancellation import Cancellation
+from mechaway_core.logs import about
 from mechaway_core.node import Exits, Items, Request, Response, RunInfo
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
@@ -52,6 +56,7 @@ class NodeRun:
     failures: int = 0
     failure: Failure | None = None
     log: list[str] = field(default_factory=list)
+    replayed: bool = False  # it did not run: this is what it gave in an earlier run
 
     def as_json(self, most: int) -> dict[str, Any]:
         """The record of this node; each list of items is cut after `most`."""
@@ -72,14 +77,30 @@ class NodeRun:
             shown["error"] = self.failure.as_json()
         if self.log:
             shown["log"] = self.log
+        if self.replayed:
+            shown["replayed"] = True
         return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """Which run a run goes on with, from which node on, and the items that this node takes, if not those it took then."""
+
+    run: str
+    at: str
+    items: Items | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return {"run": self.run, "at": self.at} | ({} if self.items is None else {"items": self.items})
 
 
 @dataclass(slots=True)
 class Run:
     """One run, while it goes and after. `began` and `ended` are seconds since 1970.
 
-    `shown` are the names of the secrets by which its caller may have come in: nobody may find them in what the caller sent.
+    `shown` are the names of the secrets by which its caller may have come in: nobody may find them in what the caller sent. `parent` is
+    the run that this one repeats or speaks of; `attempt` counts how often it was begun.
     """
 
     info: RunInfo
@@ -91,14 +112,46 @@ class Run:
     began: float = 0.0
     ended: float | None = None
     nodes: list[NodeRun] = field(default_factory=list)
+    walked: Mapping[int, NodeRun] = field(default_factory=dict)  # while it goes on: its nodes so far
     output: Items = field(default_factory=list)
     response: Response | None = None
     failure: Failure | None = None
-    cancelled: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    parent: str | None = None
+    replays: Replays | None = None
+    attempt: int = 1
+    opened: bool = False  # it is on record already that it began, or is to begin
+    promised: bool = False  # it was accepted: when its process ends it is begun again
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.cancellation.asked
 
     def cancel(self) -> None:
-        """Ask the run to stop before its next node."""
-        self.cancelled = True
+        """Stop the run: what it has in flight is ended, and no further node begins. From any thread; returns at once."""
+        self.cancellation.ask()
+
+    def about(self, node_id: str | None = None) -> dict[str, Any]:
+        """What a line of the log about it says beside its sentence; the node is the one that failed unless another is named."""
+        if node_id is None and self.failure is not None:
+            node_id = self.failure.node
+        info = self.info
+        return about(
+            project=info.project,
+            workflow_id=info.workflow_id,
+            version=self.version,
+            run_id=info.id,
+            trigger=info.trigger,
+            node_id=node_id,
+            status=self.status,
+        )
+
+    def told(self) -> str:
+        """What became of it, in a sentence for the log."""
+        info, failure = self.info, self.failure
+        sentence = f"run {info.id} of workflow {info.workflow_id} in project {info.project} {self.status}"
+        return sentence if failure is None else f"{sentence}: {failure.message}"
 
     def as_json(self, most: int) -> dict[str, Any]:
         """The record of the run; each list of items is cut after `most`."""
@@ -115,18 +168,16 @@ class Run:
             "ended_at": iso(self.ended) if self.ended is not None else None,
             "took_ms": round((ended - self.began) * 1000, 3),
             "output": self.output[:most],
-            "nodes": [node.as_json(most) for node in self.nodes],
+            "nodes": [node.as_json(most) for node in self.nodes or list(self.walked.values())],
         }
+        if self.parent is not None:
+            shown["parent"] = self.parent
+        if self.attempt > 1:
+            shown["attempt"] = self.attempt
         if self.failure is not None:
             shown["error"] = self.failure.as_json()
         if self.response is not None:
-            shown["response"] = {
-                "status": self.response.status,
-                "headers": dict(self.response.headers),
-                "body": self.response.body,
-            }
-            if self.response.file is not None:
-                shown["response"]["file"] = self.response.file.as_json()
+            shown["response"] = self.response.as_json()
         return shown
 
 
@@ -134,6 +185,13 @@ def new_run_id(now: float) -> str:
     """A UUID of version 7 (RFC 9562): milliseconds since 1970, 12 bits of the fraction below them, then chance; sorts by time."""
     ticks = int(now * 4_096_000)  # milliseconds with 12 bits below them
     text = f"{ticks >> 12 & 0xFFFFFFFFFFFF:012x}7{ticks & 0xFFF:03x}{0b10 << 62 | _chance():016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def run_id_of(moment: float, *seeds: str) -> str:
+    """An id that is always the same for the same moment, in seconds since 1970, and seeds: whoever makes it again makes no second run."""
+    digest = hashlib.sha256("\0".join(seeds).encode()).hexdigest()
+    text = f"{int(moment * 1000):012x}7{digest[:3]}8{digest[3:18]}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -51,6 +51,10 @@ class Settings:
         "",
         secret=True,
     )
+    log: Literal["auto", "text", "json"] = setting(
+        "Form of the log: text, json (one object a line), or auto, which is text on a terminal and json elsewhere. In AWS it is json.",
+        "auto",
+    )
     grace: float = setting("Seconds that running runs get to finish when the server is told to stop.", 30.0, least=0, most=3600)
 
     max_body_mb: float = setting("Largest request body, in MB.", 10.0, least=0.001, most=1024)
@@ -85,6 +89,21 @@ class Settings:
     max_branches: int = setting("Threads of one process that help with branches that can run side by side.", 8, least=0, most=256)
     max_items: int = setting("Items that may come to one node at once.", 100_000, least=1, most=100_000_000)
     max_fires_per_minute: int = setting("Runs that one schedule may start within a minute.", 60, least=1, most=60)
+    max_accepted: int = setting(
+        "Accepted runs of one process that may wait to begin; more are answered 503.", 100_000, least=1, most=10_000_000
+    )
+    record: Literal["all", "errors", "none"] = setting(
+        "Which runs are put on record when their workflow does not say (settings.record).", "all"
+    )
+    run_days: float = setting(
+        "Days that a run stays on record when its workflow does not say (settings.keep_days).", 30.0, least=0.001, most=36_500
+    )
+    runs_max_mb: float = setting(
+        "Size of the records of one project on disk, in MB; beyond it the oldest go.", 1024.0, least=1, most=1_000_000
+    )
+    record_kb: float = setting(
+        "Size of one run's record, in KB, beyond which its large values are kept as files.", 256.0, least=1, most=100_000
+    )
     record_items: int = setting("Items of each input and output that the record of a run shows.", 100, least=0, most=1_000_000)
 
     lua_memory_mb: int = setting("Memory of one Lua execution, in MB, when the node does not say (memory_mb).", 16, least=1, most=4096)
@@ -217,6 +236,8 @@ class AwsVariables:
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    function_name: str = ""
+    trace_id: str = ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> AwsVariables:
@@ -229,6 +250,8 @@ class AwsVariables:
             access_key=environ.get("AWS_ACCESS_KEY_ID", ""),
             secret_key=environ.get("AWS_SECRET_ACCESS_KEY", ""),
             session_token=environ.get("AWS_SESSION_TOKEN", ""),
+            function_name=environ.get("AWS_LAMBDA_FUNCTION_NAME", ""),
+            trace_id=environ.get("_X_AMZN_TRACE_ID", "").partition(";")[0].removeprefix("Root="),
         )
 
 

@@ -19,6 +19,7 @@ import orjson
 
 from mechaway_core import jsontext
 from mechaway_core.errors import Conflict, NotFound, Stale
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.ports import ABSENT, ANY, UNCHANGED, Clock, Store, Stored, Unchanged
 from mechaway_core.record import iso
@@ -227,5 +228,6 @@ def _in(project: str) -> str:
 
 
 def _stale(project: str, workflow_id: str) -> Stale:
-    log.info("a save of workflow %s in project %s came second: somebody else had changed it", workflow_id, project)
+    place = about(project=project, workflow_id=workflow_id)
+    log.info("a save of workflow %s in project %s came second: somebody else had changed it", workflow_id, project, extra=place)
     return Stale(f'workflow "{workflow_id}" was changed by somebody else; get it again and repeat the change on that')

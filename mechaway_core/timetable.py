@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mechaway_core.errors import Invalid, MechawayError, NotFound
+from mechaway_core.logs import about
 from mechaway_core.ports import Schedule, Schedules
 from mechaway_core.storage import Entry, Workflows
 
@@ -137,7 +138,12 @@ class Timetable:
         try:
             self.settle_project(project)
         except MechawayError as error:
-            log.warning("schedules of the deleted project %s are left over and go when they are due: %s", project, error)
+            log.warning(
+                "schedules of the deleted project %s are left over and go when they are due: %s",
+                project,
+                error,
+                extra=about(project=project),
+            )
         self._changed(project, "")
 
     def kept(self, project: str, workflow_id: str | None = None) -> list[Schedule]:
@@ -213,7 +219,8 @@ class Timetable:
         try:
             self.settle(project, workflow_id)
         except MechawayError as error:  # what was to be saved or deleted is; the schedule is put right when it is next due, or daily
-            log.warning("schedules of workflow %s in project %s are not what it says yet: %s", workflow_id, project, error)
+            place = about(project=project, workflow_id=workflow_id)
+            log.warning("schedules of workflow %s in project %s are not what it says yet: %s", workflow_id, project, error, extra=place)
 
     def _wanted(self, project: str, workflow_id: str) -> list[Schedule]:
         try:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
 from mechaway_core import expressions, jsontext
+from mechaway_core.access.deliveries import Delivery
 from mechaway_core.charsets import charset_of, decode
 from mechaway_core.errors import Invalid, Malformed, NotAllowed, NotFound, Unavailable
 from mechaway_core.names import did_you_mean, shorten
@@ -21,6 +23,7 @@ from mechaway_core.settings import Settings
 from mechaway_core.workflow import Plan, Step
 
 MAX_FIELDS = 10_000  # of a query or form
+MOST_KEY = 255  # characters of an Idempotency-Key
 CHUNK = 256 * 1024  # bytes of a spooled body at a time
 
 
@@ -114,6 +117,20 @@ def delivery_key(template: str, item: Item, request: Request, run: RunInfo, eval
     if not key:
         raise Malformed("the call does not say which delivery it is, and this webhook takes each only once (dedupe)")
     return key
+
+
+def idempotent(call: Call, request: Request, run_id: str, seconds: float) -> Delivery | None:
+    """The delivery of a call that has an `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header). Raises `Malformed`.
+
+    With the same key must come the same request; of one too large for memory only its head is compared.
+    """
+    key = request.headers.get("idempotency-key", "").strip()
+    if not key:
+        return None
+    if len(key) > MOST_KEY:
+        raise Malformed(f"the Idempotency-Key is longer than {MOST_KEY} characters")
+    said = sha256("\0".join((call.method, *call.segments)).encode() + b"\0" + call.query + b"\0" + call.body)
+    return Delivery(f"idempotency-key\n{key}", run_id, seconds, print=said.hexdigest())
 
 
 def manual(plan: Plan, node_id: str | None, items: Any) -> tuple[Step, Items]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mechaway_core.app import App
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderRecords, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.sandbox import Sandbox
@@ -21,6 +21,7 @@ def app_over(settings: Settings, files: ProjectFiles | None = None, **others: An
         "tables": FolderTables(files),
         "projects": FolderProjects(files),
         "files": FolderFiles(files),
+        "records": FolderRecords(files, "a test", settings.runs_max_mb),
         "keyring": LocalKeyRing(settings),
         "clock": LocalClock(),
         "sandbox": Sandbox(workers=1),

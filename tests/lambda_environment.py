@@ -1,13 +1,15 @@
 """An environment of a function, as Lambda has it, to be started as a process of its own: `python -m tests.lambda_environment FOLDER`.
 
 It reads events as lines of JSON and answers each with a line, and between two of them it does nothing, as an environment that is frozen.
-What is written outside of the folder is refused like on a read-only disk, and so is whatever is opened in shared memory.
+What is written outside of the folder is refused like on a read-only disk, and so is whatever is opened in shared memory. What it logs is on
+standard error, as Lambda's runtime would hand it on.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
 import threading
@@ -39,9 +41,35 @@ def read_only_but(folder: str) -> None:
     sys.addaudithook(refuse)
 
 
+class RuntimeFormatter(logging.Formatter):
+    """What the runtime makes lines with when `LogFormat` is JSON (`lambda_runtime_log_utils.JsonFormatter` of awslambdaric)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line with its end. The record is told what kind of line it is."""
+        record._frame_type = f"json {record.levelname}"
+        line = {"level": record.levelname, "message": record.getMessage(), "logger": record.name, "requestId": "of the runtime"}
+        return json.dumps(line) + "\n"
+
+
+class RuntimeHandler(logging.Handler):
+    """Hands lines on (`bootstrap.LambdaLoggerHandlerWithFrameType`): the kind goes ahead of a line, and nothing comes after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(RuntimeFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or fail: the runtime catches nothing here."""
+        line = self.format(record)
+        sys.stderr.write(f"{getattr(record, '_frame_type', 'text')}: {line}")
+        sys.stderr.flush()
+
+
 def main() -> None:
     """Serve events until there are no more."""
     folder = sys.argv[1]
+    logging.getLogger().addHandler(RuntimeHandler())
+    logging.getLogger().setLevel(logging.INFO)  # ApplicationLogLevel
     read_only_but(folder)
 
     from mechaway_core import aws, local
@@ -49,6 +77,7 @@ def main() -> None:
     from tests.lambda_events import Context
 
     app = local.build(aws.behind_http_api(Settings.load()))
+    app.runs.recorder.gathers = False  # as in an installation
     handler = aws.api_handler(lambda: app)
     for line in sys.stdin:
         event = json.loads(line)

@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bench.measures import aws, before, commits, costs, first_node, graphs, many, outside, parts, poc, sandbox, saving, schedules, start
+from bench.measures import (
+    aws,
+    before,
+    commits,
+    costs,
+    first_node,
+    graphs,
+    many,
+    outside,
+    parts,
+    poc,
+    records,
+    sandbox,
+    saving,
+    schedules,
+    start,
+)
 from bench.report import Row
 from bench.setup import Bench
 
@@ -19,6 +35,7 @@ class Measure(NamedTuple):
 
 MEASURES: dict[str, Measure] = {
     "poc": Measure("The POC beside the floor", poc.measure),
+    "records": Measure("Runs on record, and accepted ones", records.measure),
     "parts": Measure("Where the time of the POC goes (sync normal)", parts.measure),
     "first-node": Measure("Request in → first node starts", first_node.measure),
     "saving": Measure("Saving a change", saving.measure),

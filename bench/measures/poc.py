@@ -1,4 +1,4 @@
-"""The POC through the real server, beside the floor."""
+"""The POC through the real server, beside the floor: as users get it, and without records, which the floor does not keep either."""
 
 from __future__ import annotations
 
@@ -26,30 +26,33 @@ def _with_sync(bench: Bench, sync: str) -> Iterator[Row]:
     script = floor_folder / "script.lua"
     script.write_text(poc_script())
     store(folder, poc())
+    store(folder / "unrecorded", poc())
     floor_command = ["bench.floor", str(floor_folder / "simpletable.db"), str(script), "--sync", sync]
     with ExitStack() as stack:
         floor = stack.enter_context(serving(floor_command, floor_folder))
         server = stack.enter_context(mechaway(folder, sync=sync))
-        servers = (floor, server)
+        unrecorded = stack.enter_context(mechaway(folder / "unrecorded", sync=sync, record="none"))
+        servers = (floor, server, unrecorded)
         for one in servers:
             for _ in range(50):
                 check_answer(client.call_ok(one.port, "POST", poc_path(), BODY))
         for connections in (1, 32):
             yield from _throughput(bench, sync, connections, servers)
-        yield from _spread(bench, sync, servers)
+        yield from _spread(bench, sync, servers[:2])
 
 
 def _throughput(bench: Bench, sync: str, connections: int, servers: Sequence[Server]) -> Iterator[Row]:
-    below, above = _loads(bench, connections, servers, own=False)
+    below, above, unrecorded = _loads(bench, connections, servers, own=False)
     where = f"sync {sync}, {_lines(connections)}"
-    ratios = [mine.rate / floors.rate for floors, mine in zip(below, above, strict=True)]
-    yield at_least(f"server ÷ floor, req/s, {where}", median(ratios), 0.5, detail=f"rounds from {min(ratios):.2f} to {max(ratios):.2f}")
-    for name, seen in (("server", load.middle(above)), ("floor", load.middle(below))):
+    for name, seen in (("server", above), ("server without records", unrecorded)):
+        ratios = [mine.rate / floors.rate for floors, mine in zip(below, seen, strict=True)]
+        yield at_least(f"{name} ÷ floor, req/s, {where}", median(ratios), 0.5, detail=f"rounds from {min(ratios):.2f} to {max(ratios):.2f}")
+    for name, middle in (("server", load.middle(above)), ("without records", load.middle(unrecorded)), ("floor", load.middle(below))):
         yield information(
             f"· {name}",
-            seen.rate,
+            middle.rate,
             " req/s",
-            f"p50 {seen.p50 * 1000:.3g}, p99 {seen.p99 * 1000:.3g} ms; CPU {seen.cpu * 1e6:.0f} µs a request",
+            f"p50 {middle.p50 * 1000:.3g}, p99 {middle.p99 * 1000:.3g} ms; CPU {middle.cpu * 1e6:.0f} µs a request",
         )
 
 

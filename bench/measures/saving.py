@@ -16,7 +16,7 @@ from bench.servers import mechaway
 from bench.setup import PROJECT, Bench, percentile, store
 from mechaway_core.app import App
 from mechaway_core.errors import Conflict, Stale
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderTables
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderRecords, FolderTables
 from mechaway_core.local import make_sandbox
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.keyring import LocalKeyRing
@@ -105,6 +105,7 @@ def _without_disk(bench: Bench) -> Iterator[Row]:
         tables=FolderTables(files),
         projects=FolderProjects(files),
         files=FolderFiles(files),
+        records=FolderRecords(files, "the bench", settings.runs_max_mb),
         keyring=LocalKeyRing(settings),
         clock=clock,
         sandbox=sandbox,

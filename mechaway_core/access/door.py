@@ -16,6 +16,7 @@ from mechaway_core.access.scopes import scope_for
 from mechaway_core.access.slowing import Slowing
 from mechaway_core.access.webhook import Headers, Lock
 from mechaway_core.errors import Forbidden, Hidden, Invalid, MechawayError, NotFound, Refused, Unauthorized, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.ports import Clock, Store
 from mechaway_core.settings import Settings
@@ -160,7 +161,7 @@ class Door:
         try:
             return self.secrets.values(project, lock.secrets)
         except MechawayError as error:  # it fails closed, and as something that is ours to put right: the sender should come again
-            log.error("a webhook of project %s cannot check its callers: %s", project, error)
+            log.error("a webhook of project %s cannot check its callers: %s", project, error, extra=about(project=project))
             raise Unavailable("this webhook cannot check its callers at the moment; try again later") from error
 
     # -- those who are not let in

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from mechaway_core.errors import Refused
+from mechaway_core.logs import about
 from mechaway_core.names import shorten
 
 log = logging.getLogger("mechaway.access")
@@ -26,8 +27,10 @@ class Refusals:
             self._counts[error.reason] += 1
         detail = f" ({_plain(error.detail)})" if error.detail else ""
         log.warning(
-            "refused: %s%s; source %s, target %s, request %s", error.reason, detail, _plain(source) or "unknown", _plain(target), request_id
-        )
+            "refused: %s%s; source %s, target %s, request %s",
+            error.reason, detail, _plain(source) or "unknown", _plain(target), request_id,
+            extra=about(request_id=request_id, reason=error.reason, source=source or None),
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Counts by reason, and their sum."""

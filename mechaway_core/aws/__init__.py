@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechaway_core.app import App
+    from mechaway_core.aws.attempt import LambdaContext
     from mechaway_core.aws.http import Handler
-    from mechaway_core.aws.runner import LambdaContext
     from mechaway_core.settings import Settings
 
 
@@ -44,11 +44,13 @@ def api_handler(start: Callable[[], App] | None = None) -> Handler:
 def runner_handler(start: Callable[[], App] | None = None) -> Callable[[Any, LambdaContext], dict[str, Any]]:
     """The handler of the function that runs what the clock starts and what nobody waits for. `start` and errors as above."""
     with _making():
+        from mechaway_core.aws import logs
         from mechaway_core.aws.runner import dispatch
 
         app = _started(start or _runner_installation)
 
     def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
+        logs.invoked(context)
         return dispatch(event, context, app)
 
     return handler

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mechaway_core.folders import FolderFiles
+from mechaway_core.folders import FolderFiles, FolderRecords
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
+OWNER = "aws"  # whose all open runs are: functions come and go
 LONGEST_RUN = 1000.0  # seconds that a function may go on, and some more: the lock of a folder is not seen by other functions
 
 
@@ -23,3 +24,8 @@ def open_projects(settings: Settings) -> ProjectFiles:
 def efs_files(projects: ProjectFiles) -> FolderFiles:
     """`Files` beside the databases of projects."""
     return FolderFiles(projects, least=LONGEST_RUN)
+
+
+def efs_records(projects: ProjectFiles, max_mb: float) -> FolderRecords:
+    """`Records` beside the databases of projects; those of one take so many MB at most."""
+    return FolderRecords(projects, OWNER, max_mb)

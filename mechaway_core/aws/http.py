@@ -23,10 +23,12 @@ from urllib.parse import quote, unquote
 
 from mangum import Mangum
 
+from mechaway_core.aws import logs
 from mechaway_core.errors import Malformed
 from mechaway_core.settings import Settings
 from mechaway_core.web import problems
 from mechaway_core.web.gateway import Gateway
+from mechaway_core.web.headers import FRONT_ID
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.transfers import UNTIL
 
@@ -61,6 +63,7 @@ def make_handler(gateway: Gateway, base_path: str = "") -> Handler:
     adapter = Mangum(gateway, lifespan="off", custom_handlers=[Reader(gateway.app.settings, base_path)])  # type: ignore[list-item]
 
     def handler(event: Event, context: Context) -> dict[str, Any]:
+        logs.invoked(context)
         return adapter(event, context)  # type: ignore[arg-type]
 
     return handler
@@ -119,6 +122,7 @@ def _scope(event: Event, length: int, base_path: str) -> dict[str, Any]:
         "raw_path": path.encode(),
         "query_string": _bytes(event.get("rawQueryString", "")),
         "headers": headers,
+        FRONT_ID: _bytes(about.get("requestId", "")),
         "client": (call["sourceIp"], 0) if call.get("sourceIp") else None,
         "server": (about.get("domainName", "localhost"), 443),
     }
@@ -260,7 +264,7 @@ def _too_large(headers: Headers, length: int) -> dict[str, Any]:
         f"the answer has {length / 1_000_000:.1f} MB, and AWS Lambda carries 6 MB, of what is not text 4.5; "
         "answer with less, page by page for instance, or with the address of where it is"
     )
-    log.error("%s%s", sentence, f" (run {run_id})" if run_id else "")
+    log.error("%s", sentence, extra=about)
     instead = problems.problem(422, sentence, **about)
     kept = [pair for pair in headers if pair[0].lower() not in _ABOUT_THE_BODY]
     return _as_lambda(instead, kept)

@@ -4,6 +4,7 @@
     documents/{slug}/{generation}/…      its documents               (store.py)
     tables/{slug}/{generation}/…         its tables                  (tables.py)
     files/{slug}/{generation}/…          the files of its runs       (files.py)
+    runs/ kept/ open/ stops/ …           the records of its runs     (records.py)
     trash/{slug}/{generation}            what was deleted and may have left something behind
 
 A project that is made again is a new generation, and a generation never comes back. So to delete one is one step, the end of its mark;
@@ -22,13 +23,13 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from mechaway_core.aws.s3 import S3, Found, Gone, Mismatch
-from mechaway_core.errors import Conflict, Invalid, NotFound
+from mechaway_core.errors import Conflict, Invalid, NotFound, no_project
 from mechaway_core.ports import ABSENT
-from mechaway_core.sqlite.files import DEFAULT, check_slug, missing
+from mechaway_core.sqlite.files import DEFAULT, check_slug
 
 T = TypeVar("T")
 
-KINDS = ("documents", "tables", "files")
+KINDS = ("documents", "tables", "files", "open", "stops", "runs", "kept")
 FIRST = "0"  # the generation of the default project
 TRASH_DAYS = 1.0  # for which what was deleted is looked at again
 
@@ -105,7 +106,7 @@ class S3Projects:
             return f"{slug}/{known[0]}"
         generation = self._read(slug)
         if generation is None:
-            raise missing(slug)
+            raise no_project(slug)
         return f"{slug}/{generation}"
 
     def confirm(self, slug: str, place: str, key: str) -> None:

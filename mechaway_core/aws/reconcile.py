@@ -8,6 +8,7 @@ from typing import Any
 
 from mechaway_core.app import App
 from mechaway_core.errors import MechawayError, NotFound
+from mechaway_core.logs import about
 from mechaway_core.ports import Schedule
 from mechaway_core.timetable import Change
 
@@ -16,7 +17,7 @@ log = logging.getLogger("mechaway.reconcile")
 
 @dataclass(slots=True)
 class Report:
-    """What there was to do, by project; what could not be done; how many old claims and parcels went."""
+    """What there was to do, by project; what could not be done; how many old claims and leases went."""
 
     changes: dict[str, Change] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -41,7 +42,7 @@ def reconcile(app: App, *, act: bool = True) -> Report:
         try:
             _settle(app, project, act, report)
         except MechawayError as error:
-            log.error("the schedules of project %s could not be put right: %s", project, error)
+            log.error("the schedules of project %s could not be put right: %s", project, error, extra=about(project=project))
             report.problems.append(f'project "{project}": {error}')
     if act:
         app.settle_imports()
@@ -56,10 +57,11 @@ def _settle(app: App, project: str, act: bool, report: Report) -> None:
         log.warning(
             "schedules of project %s: %d made, %d changed, %d deleted%s",
             project, len(change.make), len(change.change), len(change.delete), "" if act else " (not done, only looked)",
+            extra=about(project=project),
         )  # fmt: skip
     if act:
         try:
-            report.swept += app.handover.sweep(project, app.clock.now())
+            report.swept += app.handover.sweep(project, app.clock.now()) + app.leases.sweep(project, app.clock.now())
         except NotFound:  # a project that is gone, but for its schedules
             return
 

@@ -182,12 +182,15 @@ class S3:
                 return Found(b"", "", "", part[0] if part else 0)
         raise self._refusal(said, "read", key)
 
-    def put(self, key: str, data: bytes | Callable[[], bytes], expect: str | Expect = ANY, saves: str = "") -> str:
+    def put(self, key: str, data: bytes | Callable[[], bytes], expect: str | Expect = ANY, saves: str = "", tags: str = "") -> str:
         """Store an object and answer its entity tag. Raises `Mismatch` and `Gone` when not what is expected is there.
 
-        `data` that is called is called for every try. `saves` are words to be found with the object.
+        `data` that is called is called for every try. `saves` are words to be found with the object; `tags`, as `name=value`, are what
+        rules of the bucket's lifecycle look at.
         """
         headers = {_SAVES: saves} if saves else {}
+        if tags:
+            headers["x-amz-tagging"] = tags
         if expect is ABSENT:
             headers["if-none-match"] = "*"
         elif expect is not ANY:

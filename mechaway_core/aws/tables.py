@@ -25,7 +25,8 @@ from typing import TypeVar
 from mechaway_core.aws.copies import Copy
 from mechaway_core.aws.projects import Moved, S3Projects
 from mechaway_core.aws.s3 import S3, BucketUnavailable
-from mechaway_core.errors import OutOfTime, Unavailable
+from mechaway_core.cancellation import NEVER, Cancellation
+from mechaway_core.errors import Cancelled, OutOfTime, Unavailable
 from mechaway_core.ports import Session
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import Options
@@ -52,23 +53,23 @@ class S3Tables:
         self._lock = threading.Lock()
         self._copies: OrderedDict[str, Copy] = OrderedDict()  # by place; those used last at the end
 
-    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def read(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """See `Tables.read`. One conditional GET, or none inside `MECHAWAY_REVALIDATE_SECONDS`."""
         for _ in range(ATTEMPTS):
             with self._copy(project) as copy, contextlib.suppress(Moved):
                 copy.freshen(self._revalidate, deadline)
-                return copy.database.read(job, deadline)
+                return copy.database.read(job, deadline, cancellation)
         raise _restless(project)
 
-    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None) -> T:
+    def write(self, project: str, job: Callable[[Session], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """See `Tables.write`. One PUT when nobody else wrote meanwhile; the first write of a process also reads."""
         for attempt in range(ATTEMPTS):
             with self._copy(project) as copy, contextlib.suppress(Moved):
                 copy.ready(deadline)
                 taken = copy.taken
                 try:
-                    return copy.database.write(job, deadline)
-                except (Moved, Unavailable, OutOfTime):
+                    return copy.database.write(job, deadline, cancellation)
+                except (Moved, Unavailable, OutOfTime, Cancelled):
                     raise
                 except Exception:
                     copy.freshen(0, deadline)

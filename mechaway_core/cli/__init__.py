@@ -1,4 +1,4 @@
-"""The command line: `mechaway dev | run | check | cron | secret | key | export | import | reconcile | settings`.
+"""The command line: `mechaway dev | run | runs | check | cron | secret | key | export | import | schedules | reconcile | settings`.
 
 Texts here teach; `--json` is for programs.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechaway_core import __version__
 from mechaway_core.access.scopes import SCOPES
-from mechaway_core.cli import cron, moving, schedules
+from mechaway_core.cli import cron, moving, runs, schedules
 from mechaway_core.cli.edge import in_aws, only_here, opened
 from mechaway_core.errors import Invalid, Malformed, MechawayError
 from mechaway_core.names import shorten
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 it did not succeed, 2 it was not understood."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(runs.words_of(list(sys.argv[1:] if argv is None else argv)))
     try:
         status = arguments.command(arguments)
     except MechawayError as error:
@@ -55,7 +55,7 @@ def _dev(arguments: argparse.Namespace) -> int:
     from mechaway_core.local.keyring import given_keys
     from mechaway_core.local.logs import set_up
 
-    set_up()
+    set_up(settings.log)
     given_keys(settings)  # a key that cannot be used is told now, not by the first run that needs it
     sock = server.bind(settings)
     host, port = sock.getsockname()[:2]
@@ -136,8 +136,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from mechaway_core.workflow import compile_plan
     from mechaway_core.workflow.check import check
 
-    set_up()
     settings = Settings.load(data_dir=arguments.data_dir)
+    set_up(settings.log)
     app = build(settings)
     try:
         checked = check(read_workflow(arguments.file), app.sandbox, settings)
@@ -399,6 +399,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_key(commands)
     moving.add_commands(commands)
     schedules.add_commands(commands)
+    runs.add_commands(commands)
     settle = commands.add_parser(
         "reconcile", help="put the schedules of an installation in AWS right", description=_SETTLE, formatter_class=_Raw
     )
@@ -461,6 +462,8 @@ _RUN = """Run a workflow file once, without a server, and print what each node t
 
   mechaway run examples/poc.json --webhook /grade --data '{"student_id": "s123", "score": 85}'
   mechaway run examples/poc.json --data @items.json --json
+
+Such a run is not put on record. `mechaway run show ID` shows one that is, as `mechaway runs show ID` does.
 """
 
 _KEY = """Make, list and revoke keys of projects, in the data folder of this machine; servers that run there follow at once.

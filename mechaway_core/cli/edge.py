@@ -23,10 +23,22 @@ def opened(arguments: argparse.Namespace) -> Iterator[App]:
     """
     from mechaway_core.local.logs import set_up
 
-    set_up()
     settings = Settings.load(data_dir=arguments.data_dir)
-    with in_aws() if settings.bucket and arguments.data_dir is None else contextlib.closing(_here(settings)) as app:
+    set_up(settings.log)
+    with in_aws() if _means_aws(settings, arguments) else contextlib.closing(_here(settings)) as app:
         yield app
+
+
+def who_begins(arguments: argparse.Namespace) -> str:
+    """When a run begins that a command had accepted: the end of a sentence about it."""
+    from mechaway_core.local.timekeeper import somebody_leads
+
+    settings = Settings.load(data_dir=arguments.data_dir)
+    if _means_aws(settings, arguments):
+        return "begins in the runner"
+    if somebody_leads(settings.data_dir):
+        return "begins in the server within seconds"
+    return f"begins when a server is started for {settings.data_dir}: none runs now"
 
 
 def only_here(arguments: argparse.Namespace) -> None:
@@ -35,10 +47,14 @@ def only_here(arguments: argparse.Namespace) -> None:
         raise Invalid("this is for the data folder of this machine; name it with --data-dir (in AWS the key in KMS is renewed there)")
 
 
+def _means_aws(settings: Settings, arguments: argparse.Namespace) -> bool:
+    return bool(settings.bucket) and arguments.data_dir is None
+
+
 def _here(settings: Settings) -> App:
     from mechaway_core.local import build
 
-    return build(settings)
+    return build(settings, begins=False)  # a command ends at once, and may have other settings than the server
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mechaway_core import jsontext
 from mechaway_core.engine.context import NodeContext
 from mechaway_core.engine.stops import Halt, NodeFailed
-from mechaway_core.errors import MechawayError, NodeError, OutOfTime, ScriptError, Unavailable
+from mechaway_core.errors import Cancelled, MechawayError, NodeError, OutOfTime, ScriptError, Unavailable
 from mechaway_core.expressions import Outputs
 from mechaway_core.node import ERROR, MAIN, Exits, Item, ItemNode, Items
 from mechaway_core.record import Failure, NodeRun
@@ -134,21 +134,34 @@ class Attempts:
                 deadline = min(deadline, clock.monotonic() + self.step.timeout)
             try:
                 return job(NodeContext(self.walk, self.step, self.record, deadline))
+            except Cancelled as error:
+                raise self.walk.cancelled() from error
             except OutOfTime as error:
+                self._unless_cancelled(error)
                 if clock.monotonic() >= self.walk.deadline:
                     raise self.walk.out_of_time() from error
                 failure = self._failure(error)
             except (Halt, NodeFailed):
                 raise
             except MechawayError as error:
+                self._unless_cancelled(error)
                 failure = self._failure(error)
                 asked = error.retry_after if isinstance(error, NodeError) else None
-            except Exception:
-                log.exception("node %s of workflow %s failed unexpectedly", self.step.id, self.walk.plan.workflow_id)
+            except Exception as error:
+                log.exception(
+                    "node %s of workflow %s failed unexpectedly",
+                    self.step.id, self.walk.plan.workflow_id, extra=self.walk.run.about(self.step.id),
+                )  # fmt: skip
+                self._unless_cancelled(error)
                 return Failure("internal", f'node "{self.step.id}" failed unexpectedly; the server\'s log says more', self.step.id)
             if attempt >= retry.attempts or not retry.applies_to(failure.kind, failure.status):
                 return failure
             self._pause(retry.pause(attempt, random.random(), asked))
+
+    def _unless_cancelled(self, error: Exception) -> None:
+        """An attempt of a cancelled run fails because of that, whatever it says."""
+        if self.walk.run.cancellation.asked:
+            raise self.walk.cancelled() from error
 
     def _pause(self, seconds: float) -> None:
         """Sleep before the next attempt, in short steps so that a cancelled run ends soon."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class SideBySide:
             self.changed.notify()  # only the run's own thread ever waits
         for _ in range(wanted):
             try:
-                self.helpers.submit(self._help)
+                self.helpers.submit(copy_context().run, self._help)
             except RuntimeError:  # the engine is being closed; this thread does the rest alone
                 return
 

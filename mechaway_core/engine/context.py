@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mechaway_core import expressions
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.engine.world import World
 from mechaway_core.errors import NodeError, NotFound, ScriptError, TooLarge
 from mechaway_core.http import Http
@@ -50,6 +52,10 @@ class NodeContext:
     def request(self) -> Request | None:
         return self._walk.run.request
 
+    @property
+    def cancellation(self) -> Cancellation:
+        return self._walk.run.cancellation
+
     def first_item_of(self, node_id: str) -> Item:
         exits = self._walk.outputs.get(self._walk.plan.index.get(node_id, -1), {})
         return next((items[0] for items in exits.values() if items), None)
@@ -78,7 +84,9 @@ class NodeContext:
         engine = self._walk.engine
         if self._step.needs:  # whatever a node renders, Lua sees no secret
             rows = self._walk.secrets.clean(rows)
-        return engine.world.sandbox.evaluate(needed, rows, engine.lua_limits(None, None), deadline=self.deadline)
+        return engine.world.sandbox.evaluate(
+            needed, rows, engine.lua_limits(None, None), wait=self._patience(), deadline=self.deadline, cancellation=self.cancellation
+        )
 
     def render(self, template: Any, item: Item, number: int = 0) -> Any:
         return expressions.render(template, item, self, self.evaluate, number)
@@ -92,12 +100,18 @@ class NodeContext:
         if self._step.needs:
             script, items = self._walk.secrets.clean(script), self._walk.secrets.clean(items)
         try:
-            outcome = engine.world.sandbox.run(script, items, context, limits, deadline=self.deadline)
+            outcome = engine.world.sandbox.run(
+                script, items, context, limits, wait=self._patience(), deadline=self.deadline, cancellation=self.cancellation
+            )
         except ScriptFailed as error:
             self._log_all(error.log)
             raise
         self._log_all(outcome.log)
         return outcome.value
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for a free Lua process: a run that nobody waits for has all its time. None: as callers would."""
+        return self.deadline - time.monotonic() if self._walk.run.promised else None
 
     def _log_all(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -126,10 +140,10 @@ class NodeContext:
         return RunFiles(self._walk.engine.world, self.run)
 
     def read_tables(self, job: Callable[[Session], T]) -> T:
-        return self._walk.engine.world.tables.read(self.run.project, job, self.deadline)
+        return self._walk.engine.world.tables.read(self.run.project, job, self.deadline, self.cancellation)
 
     def write_tables(self, job: Callable[[Session], T]) -> T:
-        return self._walk.engine.world.tables.write(self.run.project, job, self.deadline)
+        return self._walk.engine.world.tables.write(self.run.project, job, self.deadline, self.cancellation)
 
     def log(self, line: str) -> None:
         if len(self._record.log) < MAX_LOG_LINES:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mechaway_core.engine.attempts import Attempts
@@ -25,19 +26,46 @@ if TYPE_CHECKING:
 log = logging.getLogger("mechaway.engine")
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a run has of another one.
+
+    `exits` are those of steps that are not run again, `items` what the step `at` takes in the place of what its parents give.
+    """
+
+    exits: Mapping[int, Exits] = field(default_factory=dict)
+    at: int | None = None
+    items: Items | None = None
+
+
+NOTHING = Carried()
+
+
 class Walk:
     """One walk of one run."""
 
     __slots__ = (
-        "_failed_at", "_lock", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run", "secrets", "start",
+        "_failed_at", "_lock", "carried", "deadline", "engine", "items", "limit", "outputs", "plan", "records", "responses", "run",
+        "secrets", "start",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, plan: Plan, start: Start, run: Run, items: Items, deadline: float, limit: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        start: Start,
+        run: Run,
+        items: Items,
+        deadline: float,
+        limit: float,
+        carried: Carried | None = None,
+    ) -> None:
         self.engine = engine
         self.plan = plan
         self.start = start
         self.run = run
         self.items = items
+        self.carried = carried or NOTHING
         self.deadline = deadline
         self.limit = limit
         self.outputs: dict[int, Exits] = {}  # of the nodes that ran
@@ -101,11 +129,16 @@ class Walk:
         record.began = began = time.monotonic()
         try:
             given = self.items if index == self.start.order[0] else self.gather(step)
+            if index == self.carried.at:
+                given = self.carried.items if self.carried.items is not None else given
             if given is None:
                 record.status = "skipped"
                 return True
             record.given = given
-            if step.disabled:
+            if index in self.carried.exits:
+                record.replayed = True
+                record.exits = self.carried.exits[index]
+            elif step.disabled:
                 record.status = "disabled"
                 record.exits = {MAIN: given}
             elif step.relays:
@@ -124,7 +157,9 @@ class Walk:
             record.status = "failed"
             return self.fail(index, failed.failure)
         except Exception:  # a mistake of ours, in whatever thread; the run must not end as if all were well
-            log.exception("node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id)
+            log.exception(
+                "node %s of workflow %s met a mistake in the engine", step.id, self.plan.workflow_id, extra=self.run.about(step.id)
+            )
             record.status = "failed"
             record.failure = Failure("internal", f'node "{step.id}" failed unexpectedly; the server\'s log says more', step.id)
             return self.fail(index, record.failure)
@@ -164,10 +199,13 @@ class Walk:
 
     def halt(self) -> None:
         """Raise when the run is out of time or was asked to stop."""
-        if self.run.cancelled:
-            raise Halt(Failure("cancelled", "the run was cancelled"))
+        if self.run.cancellation.asked:
+            raise self.cancelled()
         if self.engine.world.clock.monotonic() >= self.deadline:
             raise self.out_of_time()
+
+    def cancelled(self) -> Halt:
+        return Halt(Failure("cancelled", "the run was cancelled"))
 
     def out_of_time(self) -> Halt:
         return Halt(Failure("timeout", f"the run took longer than the {self.limit:g} s it is allowed"))

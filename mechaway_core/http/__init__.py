@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,27 +53,28 @@ class Http:
         """The most bytes of answers to hold in memory for one item."""
         return int(self._settings.http_max_mb * 1_000_000)
 
-    def talk(self, auth: Auth | None = None, redirects: int = 0) -> Talk:
-        """A fresh talk with these credentials, which follows so many redirects."""
+    def talk(self, auth: Auth | None = None, redirects: int = 0, cancellation: Cancellation = NEVER) -> Talk:
+        """A fresh talk with these credentials, which follows so many redirects. When the run is cancelled, its connection is shut down."""
         from mechaway_core.http.talk import Talk  # httpx
         from mechaway_core.http.wire import Wire
 
         with self._lock:
             if self._wire is None:
                 self._wire = Wire(self.guard, self._settings.http_ca_file)
-        return Talk(self._wire, auth, redirects)
+        return Talk(self._wire, auth, redirects, cancellation)
 
-    def auth(self, declared: Mapping[str, Any], owner: str, hide: Callable[[str], None]) -> Auth:
+    def auth(self, declared: Mapping[str, Any], owner: str, hide: Callable[[str], None], cancellation: Cancellation = NEVER) -> Auth:
         """Credentials from an `auth` param with its secrets revealed. Tokens are kept apart by `owner`, a project.
 
-        What is made from the secrets goes to `hide`. Raises `NodeError` when they cannot be sent.
+        What is made from the secrets goes to `hide`; a token is fetched for the run of `cancellation`. Raises `NodeError` when they
+        cannot be sent.
         """
         from mechaway_core.http.auth import Tokens, auth_of
 
         with self._lock:
             if self._tokens is None:
                 self._tokens = Tokens()
-        return auth_of(declared, owner, hide, self._tokens, self.talk)
+        return auth_of(declared, owner, hide, self._tokens, self.talk, cancellation)
 
     def close(self) -> None:
         """Close all connections, also those that somebody waits on."""

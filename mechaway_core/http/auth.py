@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, quote_plus, urlencode
 
 from mechaway_core import jsontext
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.errors import HttpError, Malformed, NodeError, OutOfTime
 from mechaway_core.http.headers import clean_value, is_name
 from mechaway_core.http.message import Bytes, Call
@@ -27,6 +28,12 @@ _LEEWAY = 60.0  # seconds before its end in which a token is not used any more; 
 _MOST_TOKENS = 1000
 
 Hide = Callable[[str], None]
+
+
+class NewTalk(Protocol):
+    """What opens a talk without credentials, to fetch a token."""
+
+    def __call__(self, *, cancellation: Cancellation) -> Talk: ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,11 +54,11 @@ class Auth(Protocol):
         """The credentials were refused: whether the next ones may be others."""
 
 
-def auth_of(declared: Mapping[str, Any], owner: str, hide: Hide, tokens: Tokens, talk: Callable[[], Talk]) -> Auth:
+def auth_of(declared: Mapping[str, Any], owner: str, hide: Hide, tokens: Tokens, talk: NewTalk, cancellation: Cancellation) -> Auth:
     """See `Http.auth`."""
     kind = declared["kind"]
     if kind == "oauth2_client_credentials":
-        return ClientCredentials(declared, owner, hide, tokens, talk)
+        return ClientCredentials(declared, owner, hide, tokens, talk, cancellation)
     return Fixed(_fixed(kind, declared, hide))
 
 
@@ -138,10 +145,10 @@ class Tokens:
         self._slots: OrderedDict[bytes, _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: bytes, fetch: Callable[[], Token], deadline: float) -> str:
-        """The token of a key, fetched when there is none that still holds. Raises what `fetch` raises, and `OutOfTime`."""
+    def get(self, key: bytes, fetch: Callable[[], Token], deadline: float, cancellation: Cancellation = NEVER) -> str:
+        """The token of a key, fetched when there is none that still holds. Raises what `fetch` raises, `OutOfTime`, and `Cancelled`."""
         slot = self._slot(key)
-        if not slot.lock.acquire(timeout=max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))):
+        if not cancellation.acquire(slot.lock, deadline):
             raise OutOfTime("no token came in time")
         try:
             if slot.token is None or slot.token.until <= time.monotonic():
@@ -172,7 +179,9 @@ class Tokens:
 class ClientCredentials:
     """The client credentials grant of OAuth 2 (RFC 6749, 4.4)."""
 
-    def __init__(self, declared: Mapping[str, Any], owner: str, hide: Hide, tokens: Tokens, talk: Callable[[], Talk]) -> None:
+    def __init__(
+        self, declared: Mapping[str, Any], owner: str, hide: Hide, tokens: Tokens, talk: NewTalk, cancellation: Cancellation
+    ) -> None:
         self._url = _text(declared, "token_url")
         self._client = _text(declared, "client_id"), _text(declared, "client_secret", empty=True)
         self._fields = {name: declared[name] for name in ("scope", "audience") if declared.get(name)}
@@ -180,13 +189,14 @@ class ClientCredentials:
         self._hide = hide
         self._tokens = tokens
         self._talk = talk
+        self._cancellation = cancellation
         self._used: str | None = None
         said = [owner, self._url, *self._client, sorted(self._fields.items()), self._in_body]
         self._key = hashlib.sha256(jsontext.encode(said)).digest()
 
     def credentials(self, deadline: float) -> Credentials:
         """See `Auth.credentials`."""
-        self._used = self._tokens.get(self._key, lambda: self._fetch(deadline), deadline)
+        self._used = self._tokens.get(self._key, lambda: self._fetch(deadline), deadline, self._cancellation)
         self._hide(self._used)
         return bearer(self._used)
 
@@ -209,7 +219,7 @@ class ClientCredentials:
         form = urlencode(fields)
         self._hide(quote_plus(self._client[1]))
         call = Call("POST", self._url, headers, body=Bytes(form.encode(), "application/x-www-form-urlencoded"))
-        with self._talk().send(call, deadline) as answer:
+        with self._talk(cancellation=self._cancellation).send(call, deadline) as answer:
             text = answer.read(_TOKEN_MAX_BYTES, "a token may be (1 MB)")
             return _token(answer.what, answer.status, text)
 

@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.errors import AddressRefused, Invalid, OutOfTime, Unreachable
 from mechaway_core.http.addresses import Address, Network, Reach, parse, plain, reach
 from mechaway_core.names import shorten
@@ -52,10 +54,10 @@ class Guard:
         self._refuse = entries(settings.http_refuse, "MECHAWAY_HTTP_REFUSE")
         self._lookups = threading.BoundedSemaphore(_MOST_LOOKUPS)
 
-    def addresses(self, host: str, port: int, deadline: float) -> list[str]:
+    def addresses(self, host: str, port: int, deadline: float, cancellation: Cancellation = NEVER) -> list[str]:
         """The addresses to connect to for a host, best first, at least one. `deadline` is an instant of `time.monotonic()`.
 
-        Raises `AddressRefused` when any of them may not be called, `Unreachable` when there is none, `OutOfTime`.
+        Raises `AddressRefused` when any of them may not be called, `Unreachable` when there is none, `OutOfTime`, `Cancelled`.
         """
         if not 0 < port < 65536:  # systems cut it to 16 bits, and it would be another port than the one looked at
             raise AddressRefused(f"{port} is not a port")
@@ -63,7 +65,7 @@ class Guard:
         if name in _METADATA:
             raise AddressRefused(f'the host "{shorten(name)}" is a metadata service, which Mechaway never calls')
         literal = parse(name)
-        found = [literal] if literal is not None else self._resolve(name, port, deadline)
+        found = [literal] if literal is not None else self._resolve(name, port, deadline, cancellation)
         for address in found:
             self._look_at(name, plain(address), port)
         return [str(address) for address in found]
@@ -79,15 +81,15 @@ class Guard:
         if far is Reach.PRIVATE and not self._private and not any(entry.covers(host, address, port) for entry in self._allow):
             raise AddressRefused(f"{shown} is in a private network, which MECHAWAY_HTTP_PRIVATE refuses; MECHAWAY_HTTP_ALLOW can name it")
 
-    def _resolve(self, host: str, port: int, deadline: float) -> list[Address]:
+    def _resolve(self, host: str, port: int, deadline: float, cancellation: Cancellation) -> list[Address]:
         """All addresses of a name, in the resolver's order. The look-up itself cannot be stopped, so it is left behind when late."""
-        left = deadline - time.monotonic()
-        if left <= 0 or not self._lookups.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+        if deadline <= time.monotonic() or not cancellation.acquire(self._lookups, deadline):
             raise OutOfTime(f'there was no time left to look up the host "{shorten(host)}"')
         answers: queue.SimpleQueue[list[Address] | Exception] = queue.SimpleQueue()
         threading.Thread(target=self._look_up, args=(host, port, answers), name="mechaway-lookup", daemon=True).start()
         try:
-            answer = answers.get(timeout=max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+            with cancellation.during(partial(answers.put, [])):
+                answer = answers.get(timeout=max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
         except queue.Empty:
             raise OutOfTime(f'looking up the host "{shorten(host)}" took too long') from None
         if isinstance(answer, Exception) or not answer:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from mechaway_core import __version__
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.errors import AddressRefused, HttpError, NodeError, OutOfTime
 from mechaway_core.http.auth import Auth, Credentials, basic
 from mechaway_core.http.decoding import ACCEPTED, decoded
@@ -55,10 +56,11 @@ class _Hop:
 class Talk:
     """See above. For one thread."""
 
-    def __init__(self, wire: Wire, auth: Auth | None, redirects: int) -> None:
+    def __init__(self, wire: Wire, auth: Auth | None, redirects: int, cancellation: Cancellation) -> None:
         self._wire = wire
         self._auth = auth
         self._redirects = redirects
+        self._cancellation = cancellation
         self._home: Origin | None = None
         self._by_url: Credentials | None = None  # from `user:password@` in the first URL
         self._cookies: dict[Origin, httpx.Cookies] = {}  # of the origins that set some
@@ -66,7 +68,7 @@ class Talk:
     def send(self, call: Call, deadline: float) -> Answer:
         """The answer to a call, after its redirects; close it. `deadline` is an instant of `time.monotonic()`.
 
-        Any status is an answer. Raises `HttpError`, `AddressRefused`, `OutOfTime`, and `NodeError` for a URL that is none.
+        Any status is an answer. Raises `HttpError`, `AddressRefused`, `OutOfTime`, `Cancelled`, and `NodeError` for a URL that is none.
         """
         hop = self._first(call)
         renewed, followed = False, 0
@@ -126,7 +128,7 @@ class Talk:
     def _sent(self, hop: _Hop, credentials: Credentials, deadline: float) -> Received:
         """The head of the answer. A pooled connection that turns out to be dead is replaced, where that cannot act twice."""
         while True:
-            exchange = Exchange(deadline)
+            exchange = Exchange(deadline, self._cancellation)
             try:
                 return self._wire.send(self._request(hop, credentials), exchange)
             except Dropped:

@@ -2,7 +2,8 @@
 
 httpcore does HTTP/1.1 and the pool; the sockets are ours. httpcore gives the values of `extensions["timeout"]` to our sockets without
 a look at them, so an `Exchange` stands there in place of seconds: every wait is then cut by one deadline for the whole exchange, and a
-server that drips a byte a second does not outlive it.
+server that drips a byte a second does not outlive it. A run that is cancelled shuts down the socket on which it waits, for as long as it
+waits there: between two waits the connection may have become that of another run.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import certifi
 import httpcore
 import httpx
 
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.errors import HttpError, Invalid, OutOfTime, Unavailable, Unreachable
 from mechaway_core.http.guard import Guard
 
@@ -34,10 +37,11 @@ _MOST_PER_ADDRESS = 5.0  # seconds to wait for one address while there are other
 class Exchange:
     """One request and its answer: how long they may take and how far they came."""
 
-    __slots__ = ("allowed", "connected", "deadline", "received")
+    __slots__ = ("allowed", "cancellation", "connected", "deadline", "received")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, cancellation: Cancellation) -> None:
         self.deadline = deadline
+        self.cancellation = cancellation
         self.allowed = deadline - time.monotonic()
         self.connected = False  # whether a connection was opened for it
         self.received = False  # whether anything of an answer came
@@ -74,7 +78,8 @@ class Wire:
     def send(self, request: httpx.Request, exchange: Exchange) -> Received:
         """Send a request and wait for the head of its answer.
 
-        Raises `HttpError` (`Dropped` when the connection ended before any answer), `AddressRefused`, `OutOfTime`, `Unavailable`.
+        Raises `HttpError` (`Dropped` when the connection ended before any answer), `AddressRefused`, `OutOfTime`, `Unavailable`,
+        `Cancelled`.
         """
         self._open()
         url = request.url
@@ -170,7 +175,7 @@ class _Sockets(httpcore.NetworkBackend):
         exchange = cast(Exchange, timeout)
         exchange.connected = True
         try:
-            addresses = self._guard.addresses(host, port, exchange.deadline)
+            addresses = self._guard.addresses(host, port, exchange.deadline, exchange.cancellation)
         except Unreachable as error:
             raise HttpError(str(error)) from None
         return _Stream(_connect(addresses, port, exchange))
@@ -183,7 +188,7 @@ def _connect(addresses: list[str], port: int, exchange: Exchange) -> socket.sock
         left = exchange.left()
         others = len(addresses) - number - 1
         try:
-            connection = socket.create_connection((address, port), min(left / (others + 1), _MOST_PER_ADDRESS) if others else left)
+            connection = _connected(address, port, min(left / (others + 1), _MOST_PER_ADDRESS) if others else left, exchange)
         except OSError as error:
             failed = error
             continue
@@ -193,17 +198,38 @@ def _connect(addresses: list[str], port: int, exchange: Exchange) -> socket.sock
     raise HttpError(f"cannot connect: {_reason(failed)}")
 
 
+def _connected(address: str, port: int, seconds: float, exchange: Exchange) -> socket.socket:
+    """A connection to an IP address. Raises `OSError`, `Cancelled`."""
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(seconds)
+        with exchange.cancellation.during(partial(_shut_down, connection)):
+            connection.connect((address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """Wake a thread that waits on a connection; closing alone does not. TLS is left as it is: its thread is still at work with it."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 class _Stream(httpcore.NetworkStream):
     """One connection; every wait on it is cut by the exchange that it is for."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._wake = partial(_shut_down, connection)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         exchange = cast(Exchange, timeout)
         try:
-            self._socket.settimeout(exchange.left())
-            data = self._socket.recv(max_bytes)
+            with exchange.cancellation.during(self._wake):
+                self._socket.settimeout(exchange.left())
+                data = self._socket.recv(max_bytes)
         except TimeoutError:
             raise exchange.late() from None
         except OSError as error:
@@ -215,17 +241,17 @@ class _Stream(httpcore.NetworkStream):
         exchange = cast(Exchange, timeout)
         view = memoryview(buffer)
         try:
-            while view:
-                self._socket.settimeout(exchange.left())
-                view = view[self._socket.send(view) :]
+            with exchange.cancellation.during(self._wake):
+                while view:
+                    self._socket.settimeout(exchange.left())
+                    view = view[self._socket.send(view) :]
         except TimeoutError:
             raise exchange.late() from None
         except OSError as error:
             raise httpcore.WriteError(_reason(error)) from None
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits on it; closing alone does not
+        _shut_down(self._socket)
         self._socket.close()
 
     def start_tls(
@@ -234,7 +260,11 @@ class _Stream(httpcore.NetworkStream):
         exchange = cast(Exchange, timeout)
         try:
             self._socket.settimeout(exchange.left())
-            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname))
+            # The socket goes over into the new one, on which the handshake can be ended.
+            self._socket = secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
+            with exchange.cancellation.during(partial(_shut_down, secured)):
+                secured.do_handshake()
+            return _Stream(secured)
         except BaseException as error:
             self._socket.close()
             if isinstance(error, TimeoutError):

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from mechaway_core.app import App
-from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore, FolderTables
+from mechaway_core.folders import FolderFiles, FolderProjects, FolderRecords, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.invoke import LocalInvoke
 from mechaway_core.local.keyring import LocalKeyRing
+from mechaway_core.local.owner import Owner
 from mechaway_core.local.schedules import Bell, LocalSchedules
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings, user_cpus
 from mechaway_core.sqlite import ProjectFiles
 
 
-def build(settings: Settings) -> App:
-    """Mechaway over the data folder of these settings. Raises `Unavailable` when that folder cannot be used, `Invalid` for a master key."""
+def build(settings: Settings, owner: Owner | None = None, invoke: LocalInvoke | None = None, *, begins: bool = True) -> App:
+    """Mechaway over the data folder of these settings.
+
+    `owner` is this process, where it looks after its runs, and `invoke` what begins those that it accepted: a server has both. Without
+    `begins` they are left to a server, which takes them over when this process is gone. Raises `Unavailable` when that folder cannot be
+    used, `Invalid` for a master key.
+    """
     files = ProjectFiles(settings)
-    invoke = LocalInvoke(settings.max_runs)
+    owner = owner or Owner(settings.data_dir, durable=settings.sync == "full")
+    invoke = invoke or LocalInvoke(max(1, settings.max_runs // 2), settings.max_accepted)
     store, projects, clock = FolderStore(files), FolderProjects(files), LocalClock()
     app = App(
         settings,
@@ -27,11 +34,13 @@ def build(settings: Settings) -> App:
         keyring=LocalKeyRing(settings),
         clock=clock,
         sandbox=make_sandbox(settings),
+        records=FolderRecords(files, owner.id, settings.runs_max_mb, owner.note),
         schedules=LocalSchedules(store, projects, clock),
         changed=Bell(settings.data_dir).ring,
         invoke=invoke,
     )
-    invoke.serve(app.start)
+    app.runs.begins = begins
+    invoke.serve(app.runs.work_off)
     return app
 
 

@@ -1,7 +1,8 @@
-"""Logs of the local server: warnings and errors of everything, on standard error, one line each, without secrets.
+"""Logs of the local server: warnings and errors of everything, on standard error, without secrets.
 
-Whatever text a library makes (psycopg and httpx put connection strings and URLs into messages and tracebacks) passes through the
-formatter here, which leaves out every value that this process has used. What Python would print by itself is logged instead.
+They are lines of text on a terminal and lines of JSON elsewhere (`MECHAWAY_LOG`). Whatever text a library makes (psycopg and httpx put
+connection strings and URLs into messages and tracebacks) passes through the formatters of `mechaway_core.logs`, which leave out every
+value that this process has used. What Python would print by itself is logged instead.
 """
 
 from __future__ import annotations
@@ -12,26 +13,22 @@ import sys
 import threading
 from types import TracebackType
 
-from mechaway_core.redact import remembered
+from mechaway_core.logs import JsonFormatter, TextFormatter
 
 CHATTY = ("httpx", "httpcore", "psycopg", "psycopg.pool")  # they log addresses and statements below WARNING
 
 log = logging.getLogger("mechaway")
 
 
-class CleanFormatter(logging.Formatter):
-    """A formatter whose lines, tracebacks included, hold no secret."""
+def set_up(form: str) -> None:
+    """Send what is logged to standard error, in the form that `MECHAWAY_LOG` names: `auto`, `text` or `json`.
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
-        return remembered.message(super().format(record))
-
-
-def set_up() -> None:
-    """Send what is logged to standard error, and let a crash leave no copy of the memory, where keys and secrets stand, on the disk."""
+    Also let a crash leave no copy of the memory, where keys and secrets stand, on the disk.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    text = sys.stderr.isatty() if form == "auto" else form == "text"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(CleanFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.captureWarnings(True)
     logging.getLogger("mechaway").setLevel(logging.INFO)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
+import selectors
 import stat
 import time
 from pathlib import Path
@@ -84,6 +84,7 @@ class Bell:
     def __init__(self, folder: Path) -> None:
         self._path = folder / BELL
         self._listening = -1
+        self._selector: selectors.BaseSelector | None = None
 
     def ring(self, project: str, workflow_id: str) -> None:
         """Say that the schedules of a workflow may have changed. Where nobody listens there is nobody to tell: who begins, looks."""
@@ -106,12 +107,14 @@ class Bell:
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(self._path, 0o600)
             self._listening = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._selector = selectors.DefaultSelector()  # a server may have more files open than select() can name
+            self._selector.register(self._listening, selectors.EVENT_READ)
         except OSError as error:
             raise Unavailable(f"the data folder cannot be used: {error.strerror}: {self._path}") from error
 
     def wait(self, seconds: float) -> set[tuple[str, str]] | None:
         """The workflows, as (project, id), that somebody rang for, after so many seconds at most; None when some may have been lost."""
-        ready, _, _ = select.select([self._listening], [], [], max(0.0, seconds))
+        ready = self._selector is not None and bool(self._selector.select(max(0.0, seconds)))
         data = b""
         while ready and len(data) < 2 * _FULL:
             try:
@@ -125,6 +128,9 @@ class Bell:
 
     def close(self) -> None:
         """Stop listening."""
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
         if self._listening >= 0:
             os.close(self._listening)
             self._listening = -1

@@ -12,15 +12,20 @@ import gc
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 from mechaway_core.errors import Invalid, Unavailable
 from mechaway_core.local import build
+from mechaway_core.local.caretaker import Caretaker
+from mechaway_core.local.invoke import LocalInvoke
+from mechaway_core.local.owner import Owner
 from mechaway_core.local.protocol import bounded
 from mechaway_core.local.timekeeper import Timekeeper
 from mechaway_core.settings import Settings
@@ -29,6 +34,7 @@ from mechaway_core.web.gateway import Gateway
 log = logging.getLogger("mechaway.server")
 
 BACKLOG = 2048
+MOST_FILES = 10_000
 SWEEP_EVERY = 3600.0  # seconds between two looks for files of old runs
 
 
@@ -72,7 +78,10 @@ def is_loopback(host: str) -> bool:
 
 def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None) -> None:
     """Serve on a bound socket until told to stop, in this process. With `parent`, also end when that process is gone."""
-    app = Gateway(build(settings))
+    _allow_files()
+    owner = Owner(settings.data_dir, durable=settings.sync == "full")
+    invoke = LocalInvoke(max(1, settings.max_runs // 2), settings.max_accepted, owner.at)
+    app = Gateway(build(settings, owner, invoke))
     # What there is by now stays: the collector need not walk it again and again while requests wait.
     gc.collect()
     gc.freeze()
@@ -92,28 +101,47 @@ def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None)
         timeout_graceful_shutdown=2,
         backlog=BACKLOG,
     )
-    _Server(config, app, parent).run(sockets=[sock])
+    _Server(config, app, parent, owner, invoke).run(sockets=[sock])
+
+
+def _allow_files() -> None:
+    """Have as many files open as it takes: each open project has three databases, each with a journal and several readers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # a system that has its reasons
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Server(uvicorn.Server):
     """A uvicorn server that drains before it closes."""
 
-    def __init__(self, config: uvicorn.Config, app: Gateway, parent: int | None) -> None:
+    def __init__(self, config: uvicorn.Config, app: Gateway, parent: int | None, owner: Owner, invoke: LocalInvoke) -> None:
         super().__init__(config)
         self._app = app
         self._parent = parent
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner = owner
+        self._invoke = invoke
+        self._caretaker = Caretaker(app.app, owner)
         settings = app.app.settings
         self._clock = Timekeeper(app.app, settings.data_dir, settings.max_runs)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._invoke.serve(self._app.app.runs.work_off, self._submit)
+        self._caretaker.start()
         self._clock.start()
         self._tasks.append(asyncio.ensure_future(self._sweep()))
         if self._parent is not None:
             self._tasks.append(asyncio.ensure_future(self._watch_parent(self._parent)))
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        """Have a job done in the threads that webhooks have, too."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._app.threads.put, job)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None or self._app.draining:
@@ -124,6 +152,8 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         await asyncio.to_thread(self._clock.stop)
+        await asyncio.to_thread(self._caretaker.stop)
+        await asyncio.to_thread(self._invoke.close)
         cancelled = await self._app.drain(self._app.app.settings.grace)
         if cancelled:
             log.warning("%d runs were still going after the grace period and were cancelled", cancelled)
@@ -147,3 +177,4 @@ class _Server(uvicorn.Server):
                 await task
         await super().shutdown(sockets)
         self._app.close()
+        self._owner.close()

@@ -18,19 +18,21 @@ import os
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 from mechaway_core.app import App
 from mechaway_core.errors import Invalid, MechawayError, NotFound, Unavailable
-from mechaway_core.fires import missed_sentence
+from mechaway_core.fires import about_schedule, missed_sentence
 from mechaway_core.handover import Taken
 from mechaway_core.local.schedules import Bell
+from mechaway_core.logs import about
 from mechaway_core.ports import Schedule
-from mechaway_core.record import Run, iso
+from mechaway_core.record import Run, iso, new_run_id
 from mechaway_core.timing import Timing
 
 log = logging.getLogger("mechaway.clock")
@@ -64,6 +66,25 @@ class _Entry:
     def place(self) -> _Place:
         return (self.project, self.schedule.workflow_id, self.schedule.node_id)
 
+    def about(self, due: float) -> dict[str, Any]:
+        """The fields of a line of the log about a due time."""
+        return about_schedule(self.project, self.schedule, due)
+
+
+def somebody_leads(folder: Path) -> bool:
+    """Whether a process keeps time for a data folder: so whether a server runs there."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who is about to lead waits for this moment
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
 
 class Timekeeper:
     """Keeps time for an app, if this process leads. `start` and `stop` once each."""
@@ -87,6 +108,7 @@ class Timekeeper:
         self._pool: ThreadPoolExecutor | None = None
         self._notes = ThreadPoolExecutor(1, thread_name_prefix="mechaway-clock-notes")
         self._thread = threading.Thread(target=self._serve, name="mechaway-clock", daemon=True)
+        self._since = 0.0  # when this process came to lead: who claimed something before that is gone
         self.leads = False
 
     def start(self) -> None:
@@ -114,6 +136,7 @@ class Timekeeper:
             return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._since = self._app.clock.now()
             self.leads = True
             if not self._stopped.is_set():
                 self._lead()
@@ -185,7 +208,7 @@ class Timekeeper:
                 try:
                     found[project] = self._read_project(project)
                 except MechawayError as error:
-                    log.error("the schedules of project %s cannot be read: %s", project, error)
+                    log.error("the schedules of project %s cannot be read: %s", project, error, extra=about(project=project))
                     sound = False
                     found[project] = None
         except MechawayError as error:
@@ -236,7 +259,8 @@ class Timekeeper:
             except NotFound:
                 found = {}
             except MechawayError as error:
-                log.error("the schedules of workflow %s in project %s cannot be read: %s", workflow_id, project, error)
+                where = about(project=project, workflow_id=workflow_id or None)
+                log.error("the schedules of workflow %s in project %s cannot be read: %s", workflow_id, project, error, extra=where)
                 self._look_again = 0.0
                 continue
             for schedule, timing in found.values():
@@ -300,11 +324,24 @@ class Timekeeper:
     def _begun(self, entry: _Entry, looked: float, until: float) -> int:
         """How many of the first due times had begun before who kept time then was cut off and could not note it."""
         dues = islice(entry.timing.between(looked + 1e-3, until), MOST_QUEUED)
-        return sum(1 for _ in takewhile(lambda due: self._app.handover.is_claimed(entry.project, due, entry.schedule.claimed), dues))
+        return sum(1 for _ in takewhile(lambda due: self._had_run(entry, self._app.handover.holder(*self._what(entry, due))), dues))
+
+    def _had_run(self, entry: _Entry, holder: str | None) -> bool:
+        """Whether the run that a claim was made for began. Who was cut off between its claim and the record of its run began none."""
+        keeper, _, run_id = (holder or "").partition("/")
+        if not run_id or keeper == self._holder:
+            return holder is not None
+        return not self._app.runs.keeps_all(entry.project, entry.schedule.workflow_id) or self._app.runs.is_kept(entry.project, run_id)
+
+    @staticmethod
+    def _what(entry: _Entry, due: int) -> tuple[str, float, Sequence[str]]:
+        return entry.project, due, entry.schedule.claimed
 
     def _lost(self, entry: _Entry, due: float, count: int) -> None:
-        log.error(missed_sentence(entry.project, entry.schedule, count, due))
-        self._note(lambda: self._app.fires.missed(*entry.place, due, count))
+        sentence = missed_sentence(entry.project, entry.schedule, count, due)
+        log.error("%s", sentence, extra=entry.about(due))
+        self._note(entry, lambda: self._app.fires.missed(*entry.place, due, count))
+        self._note(entry, lambda: self._app.runs.missed(*entry.place, due, count, sentence))
 
     # -- what is due
 
@@ -347,9 +384,9 @@ class Timekeeper:
     def _skipped(self, entry: _Entry, due: int) -> None:
         log.warning(
             "workflow %s in project %s was due at %s at node %s and was skipped: its run before goes on",
-            entry.schedule.workflow_id, entry.project, iso(due), entry.schedule.node_id,
+            entry.schedule.workflow_id, entry.project, iso(due), entry.schedule.node_id, extra=entry.about(due),
         )  # fmt: skip
-        self._note(lambda: self._app.fires.skipped(*entry.place, due))
+        self._note(entry, lambda: self._app.fires.skipped(*entry.place, due))
 
     def _run(self, entry: _Entry, due: int) -> None:
         try:
@@ -359,17 +396,24 @@ class Timekeeper:
                     return
                 except Unavailable as error:  # a disk that is full, say: it may pass
                     if self._app.clock.now() + TRY_AGAIN > due + entry.timing.grace:
-                        log.error("workflow %s in project %s, due at %s: %s", entry.schedule.workflow_id, entry.project, iso(due), error)
+                        log.error(
+                            "workflow %s in project %s, due at %s: %s",
+                            entry.schedule.workflow_id, entry.project, iso(due), error, extra=entry.about(due),
+                        )  # fmt: skip
                         self._lost(entry, due, 1)
                         return
                 self._stopped.wait(TRY_AGAIN)
         except (NotFound, Invalid):  # deleted or changed, and nobody rang
             self._outdated.add(entry.place[:2])
-            log.info("workflow %s in project %s asks for nothing at %s any more", entry.schedule.workflow_id, entry.project, iso(due))
+            log.info(
+                "workflow %s in project %s asks for nothing at %s any more",
+                entry.schedule.workflow_id, entry.project, iso(due), extra=entry.about(due),
+            )  # fmt: skip
         except Exception:
             log.exception(
-                "workflow %s in project %s, due at %s, met a mistake of ours", entry.schedule.workflow_id, entry.project, iso(due)
-            )
+                "workflow %s in project %s, due at %s, met a mistake of ours",
+                entry.schedule.workflow_id, entry.project, iso(due), extra=entry.about(due),
+            )  # fmt: skip
         finally:
             self._ended(entry, due)
 
@@ -377,25 +421,26 @@ class Timekeeper:
         project, schedule = entry.project, entry.schedule
         if not self._app.asks_for(project, schedule):
             raise NotFound("the document asks for something else by now")
-        claim = self._app.handover.claim(project, due, schedule.claimed, self._holder)
+        run_id = new_run_id(self._app.clock.now())
+        what, holder = self._what(entry, due), f"{self._holder}/{run_id}"
+        claim = self._app.handover.claim(*what, holder)
         if isinstance(claim, Taken):
-            return
+            if due >= self._since or self._had_run(entry, claim.holder):
+                return
+            claim = self._app.handover.take_over(*what, claim, holder)
 
         def begun(run: Run) -> None:
             with entry.lock:
                 entry.going[due] = run
 
         try:
-            run = self._app.start_scheduled(project, schedule, due, begun=begun)
+            run = self._app.start_scheduled(project, schedule, due, begun=begun, run_id=run_id)
         except MechawayError:
             self._app.handover.release(claim)
             raise
         if run.failure is not None:
-            log.error(
-                "run %s of workflow %s in project %s, due at %s, %s: %s",
-                run.info.id, schedule.workflow_id, project, iso(due), run.status, run.failure.message,
-            )  # fmt: skip
-        self._note(lambda: self._app.fires.ran(*entry.place, due, run))
+            log.error("%s", run.told(), extra=run.about() | about(scheduled_for=iso(due)))
+        self._note(entry, lambda: self._app.fires.ran(*entry.place, due, run))
 
     def _ended(self, entry: _Entry, due: int) -> None:
         with entry.lock:
@@ -404,16 +449,16 @@ class Timekeeper:
         if following is not None and not self._stopped.is_set():
             self._begin(entry, following)
 
-    def _note(self, write: Callable[[], None]) -> None:
+    def _note(self, entry: _Entry, write: Callable[[], None]) -> None:
         """Write down what became of a schedule, behind the runs that are to begin: nothing waits for it."""
         try:
-            self._notes.submit(self._write, write)
+            self._notes.submit(self._write, entry, write)
         except RuntimeError:  # told to stop, and this is about the last runs
-            self._write(write)
+            self._write(entry, write)
 
     @staticmethod
-    def _write(write: Callable[[], None]) -> None:
+    def _write(entry: _Entry, write: Callable[[], None]) -> None:
         try:
             write()
         except MechawayError as error:  # a project deleted meanwhile, a full disk: the run itself is not touched by it
-            log.warning("what became of a schedule could not be noted: %s", error)
+            log.warning("what became of a schedule could not be noted: %s", error, extra=about_schedule(entry.project, entry.schedule))

@@ -89,9 +89,10 @@ def main() -> None:
     from mechaway_core.local.logs import set_up
     from mechaway_core.local.server import serve
 
-    set_up()
+    settings = Settings.load()
+    set_up(settings.log)
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    serve(Settings.load(), socket.socket(fileno=descriptor), parent=parent)
+    serve(settings, socket.socket(fileno=descriptor), parent=parent)
 
 
 if __name__ == "__main__":

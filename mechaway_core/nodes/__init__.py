@@ -17,6 +17,7 @@ from mechaway_core.node import Node
 # Written out, not discovered: a listing costs a cold start nothing and says what there is.
 BUILT_IN = {
     "CronTrigger": "cron_trigger",
+    "ErrorTrigger": "error_trigger",
     "FunLogic": "fun_logic",
     "HTTPClient": "http_client",
     "PGDynTableWriter": "pg_dyn_table_writer",

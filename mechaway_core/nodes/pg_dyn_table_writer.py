@@ -66,5 +66,7 @@ class PGDynTableWriter(Node):
         conninfo = ctx.secrets[0]
         for text in secrets_of(conninfo):
             ctx.hide(text)
-        results = ctx.postgres.insert_rows(conninfo, self.table, rows, columns, conflict_of(self.on_conflict), deadline=ctx.deadline)
+        results = ctx.postgres.insert_rows(
+            conninfo, self.table, rows, columns, conflict_of(self.on_conflict), deadline=ctx.deadline, cancellation=ctx.cancellation
+        )
         return stored(items, columns, results)

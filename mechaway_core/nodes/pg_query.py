@@ -42,7 +42,9 @@ class PGQuery(ItemNode):
         conninfo = ctx.secrets[0]
         for text in secrets_of(conninfo):
             ctx.hide(text)
-        rows = ctx.postgres.query(conninfo, parse(self.query).sql, inputs, deadline=ctx.deadline, timeout=self.timeout)
+        rows = ctx.postgres.query(
+            conninfo, parse(self.query).sql, inputs, deadline=ctx.deadline, timeout=self.timeout, cancellation=ctx.cancellation
+        )
         if not rows.columns:
             return [{"_rows_affected": rows.changes}]
         if self.output == "items":

@@ -73,7 +73,9 @@ class Webhook(Trigger):
     respond: Literal["first_item", "all_items", "nothing"] = param(
         "What the caller gets of the last node's output: its first item, all of them as a list, or an empty 204.", "first_item"
     )
-    mode: Literal["wait", "accept"] = param('"wait" answers when the run is over.', "wait")
+    mode: Literal["wait", "accept"] = param(
+        '"wait" answers when the run is over. "accept" answers 202 with the id of the run as soon as that is sure to happen.', "wait"
+    )
     auth: Literal["none"] | AuthParam = param(
         'Who may call: "none" for everybody, or an object with the kind bearer (`token`), basic (`username`, `password`), header (`name`, '
         "`value`) or hmac (`secret` and `preset` github, stripe, slack or shopify; or `header`, `algorithm`, `encoding`, `prefix`, "
@@ -98,8 +100,6 @@ class Webhook(Trigger):
                 yield "method", f'"{shorten(name)}" is not a method a webhook can answer; there are {", ".join(METHODS)} and any'
         yield from ((f"auth/{way}" if way else "auth", sentence) for way, sentence in access.problems(self.auth))
         yield from _dedupe_problems(self.dedupe)
-        if self.mode == "accept":
-            yield "mode", 'the mode "accept" is not available in this version yet; "wait" is'
 
     @cached_property
     def lock(self) -> access.Lock | None:

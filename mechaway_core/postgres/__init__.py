@@ -8,16 +8,17 @@ wrong into our errors. psycopg is imported by the first call.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.ports import Column, OnConflict, Rows
 from mechaway_core.postgres.conninfo import hosts_of, secrets_of
 from mechaway_core.postgres.names import name_problem, type_problem
 from mechaway_core.settings import Settings
 
 if TYPE_CHECKING:
-    from mechaway_core.postgres.pool import Pool, Pools
+    from mechaway_core.postgres.pool import Addresses, Pool, Pools
     from mechaway_core.postgres.statements import Statement
 
 __all__ = ["Postgres", "hosts_of", "name_problem", "parse", "secrets_of", "type_problem"]
@@ -33,26 +34,36 @@ def parse(sql: str) -> Statement:
 class Postgres:
     """PostgreSQL for nodes; one for a whole process. Thread-safe; connects to nothing before the first call.
 
-    `addresses(host, port, deadline)` gives the addresses of a host that may be connected to, and raises a `NodeError` when there are
-    none that may; connections go to exactly those. Without it the system resolves names and every address will do.
+    `addresses(host, port, deadline, cancellation)` gives the addresses of a host that may be connected to, and raises a `NodeError` when
+    there are none that may; connections go to exactly those. Without it the system resolves names and every address will do.
     """
 
-    def __init__(self, settings: Settings, addresses: Callable[[str, int, float], Sequence[str]] | None = None) -> None:
+    def __init__(self, settings: Settings, addresses: Addresses | None = None) -> None:
         self._settings = settings
         self._addresses = addresses
         self._lock = threading.Lock()
         self._pools: Pools | None = None
 
-    def query(self, conninfo: str, sql: str, values: Sequence[Any], *, deadline: float, timeout: float | None = None) -> Rows:
+    def query(
+        self,
+        conninfo: str,
+        sql: str,
+        values: Sequence[Any],
+        *,
+        deadline: float,
+        timeout: float | None = None,
+        cancellation: Cancellation = NEVER,
+    ) -> Rows:
         """What one statement gives; `values` are bound to `$1` ….
 
-        It ends at `deadline` (an instant of `time.monotonic()`) or after `timeout` seconds. Raises `QueryError` for what the server
-        refuses or what is too large, `OutOfTime`, `Unavailable` when no connection can be had for now, and `NodeError` when none
-        can be had at all or it breaks. No error repeats the connection string.
+        It ends at `deadline` (an instant of `time.monotonic()`) or after `timeout` seconds, or with `Cancelled` when the run of
+        `cancellation` is cancelled; then the connection is closed, and whether the statement took effect is not known. Raises
+        `QueryError` for what the server refuses or what is too large, `OutOfTime`, `Unavailable` when no connection can be had for
+        now, and `NodeError` when none can be had at all or it breaks. No error repeats the connection string.
         """
         from mechaway_core.postgres.query import query
 
-        return query(self._pool(conninfo), self._settings, sql, values, deadline, timeout)
+        return query(self._pool(conninfo), self._settings, sql, values, deadline, timeout, cancellation)
 
     def insert_rows(
         self,
@@ -63,6 +74,7 @@ class Postgres:
         on_conflict: OnConflict | None = None,
         *,
         deadline: float,
+        cancellation: Cancellation = NEVER,
     ) -> list[tuple[Any, int]]:
         """Insert `rows`, objects by column name, in one transaction; for each its id and how many rows it changed (0 or 1).
 
@@ -70,7 +82,7 @@ class Postgres:
         """
         from mechaway_core.postgres.tables import insert_rows
 
-        return insert_rows(self._pool(conninfo), self._settings, table, rows, columns, on_conflict, deadline)
+        return insert_rows(self._pool(conninfo), self._settings, table, rows, columns, on_conflict, deadline, cancellation)
 
     def close(self) -> None:
         """Close all connections, for good."""

@@ -1,4 +1,4 @@
-"""One connection to a server, on libpq itself, with a deadline for every wait.
+"""One connection to a server, on libpq itself, with a deadline for every wait, which the end of its run cuts short.
 
 Nothing blocks: libpq reads and writes what the socket takes, and `_wait` sleeps until it takes more or the deadline is over. So a server
 that stopped answering holds nobody. A connection that was given up in the middle is closed, never used again.
@@ -20,6 +20,7 @@ from psycopg import Error, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGcancelConn, PGconn, PGresult
 
+from mechaway_core.cancellation import LOOK, NEVER, Cancellation
 from mechaway_core.postgres.faults import Late, Lost, ServerError, TooMuch
 
 Value: TypeAlias = bytes | None
@@ -33,8 +34,11 @@ _CHUNKED = pq.version() >= 170_000
 _BYTES_RECEIVED = struct.Struct("128xQ")  # tcpi_bytes_received of Linux' struct tcp_info
 
 
-def connect(params: Mapping[str, str], deadline: float) -> Link:
-    """A connection to one server. Raises `Late`, and `Lost` with what libpq says, which holds parts of the connection string."""
+def connect(params: Mapping[str, str], deadline: float, cancellation: Cancellation = NEVER) -> Link:
+    """A connection to one server.
+
+    Raises `Late`, `Cancelled`, and `Lost` with what libpq says, which holds parts of the connection string.
+    """
     try:
         pgconn = pq.PGconn.connect_start(make_conninfo(**params).encode())
     except (Error, ValueError) as error:
@@ -47,7 +51,7 @@ def connect(params: Mapping[str, str], deadline: float) -> Link:
                 return Link(pgconn)
             if state == pq.PollingStatus.FAILED:
                 break
-            _sleep(pgconn.socket, READ if state == pq.PollingStatus.READING else WRITE, deadline)
+            _sleep(pgconn.socket, READ if state == pq.PollingStatus.READING else WRITE, deadline, cancellation)
         raise Lost(pgconn.get_error_message())
     except BaseException:
         pgconn.finish()
@@ -57,7 +61,7 @@ def connect(params: Mapping[str, str], deadline: float) -> Link:
 class Link:
     """One connection; used by one thread at a time. `deadline` is an instant of `time.monotonic()` that every call keeps to."""
 
-    __slots__ = ("_pgconn", "_resetting", "_selector", "_socket", "born", "deadline", "idle_since", "most")
+    __slots__ = ("_pgconn", "_resetting", "_selector", "_socket", "born", "cancellation", "deadline", "idle_since", "most")
 
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
@@ -67,6 +71,7 @@ class Link:
         self._socket = socket.fromfd(pgconn.socket, socket.AF_INET, socket.SOCK_STREAM) if sys.platform == "linux" else None
         self.born = self.idle_since = time.monotonic()
         self.deadline = self.born
+        self.cancellation = NEVER  # of the run that uses it
         self.most: int | None = None  # what `received` may come to, looked at while an answer arrives
 
     # -- statements
@@ -244,25 +249,32 @@ class Link:
         if ways != READ:
             self._selector.modify(self._pgconn.socket, ways)
         try:
-            left = self.deadline - time.monotonic()
-            ready = self._selector.select(left) if left > 0 else []
+            return _select(self._selector, self.deadline, self.cancellation)
         finally:
             if ways != READ:
                 self._selector.modify(self._pgconn.socket, READ)
-        if not ready:
-            raise Late
-        return ready[0][1]
 
 
 def _poll(asking: PGcancelConn, deadline: float) -> None:
     while (state := asking.poll()) in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
-        _sleep(asking.socket, READ if state == pq.PollingStatus.READING else WRITE, deadline)
+        _sleep(asking.socket, READ if state == pq.PollingStatus.READING else WRITE, deadline, NEVER)
 
 
-def _sleep(fileno: int, way: Way, deadline: float) -> None:
+def _sleep(fileno: int, way: Way, deadline: float, cancellation: Cancellation) -> None:
     """Wait for a socket that may be another one the next time."""
-    left = deadline - time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(fileno, way)
-        if left <= 0 or not selector.select(left):
-            raise Late
+        _select(selector, deadline, cancellation)
+
+
+def _select(selector: selectors.BaseSelector, deadline: float, cancellation: Cancellation) -> Way:
+    """What a socket is ready for. Raises `Late`, `Cancelled`.
+
+    A socket that was shut down could not ask the server to stop any more, so a cancelled run is noticed by looking.
+    """
+    while (left := deadline - time.monotonic()) > 0:
+        cancellation.check()
+        ready = selector.select(min(left, LOOK))
+        if ready:
+            return ready[0][1]
+    raise Late

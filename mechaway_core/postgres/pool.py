@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.errors import MechawayError, OutOfTime, Unavailable, Unreachable
 from mechaway_core.http.guard import Guard
 from mechaway_core.postgres import conninfo as strings
@@ -30,7 +31,7 @@ SETTLING = 2.0  # seconds that a kept connection gets to show that it is alive, 
 MOST_SHAPES = 1000
 EVERY = 30.0  # seconds between two looks for connections that are idle for too long
 
-Addresses: TypeAlias = Callable[[str, int, float], Sequence[str]]
+Addresses: TypeAlias = Callable[[str, int, float, Cancellation], Sequence[str]]
 Shape: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # types of the parameters and of the columns
 
 # DISCARD ALL in parts, because it cannot be sent together with others; then what values rely on, whatever server or role prefer.
@@ -73,17 +74,22 @@ class Pool:
         self.shapes: OrderedDict[str, Shape] = OrderedDict()
 
     @contextmanager
-    def link(self, deadline: float) -> Iterator[Link]:
-        """A connection for one use. Raises `OutOfTime`, `Unavailable`, and `NodeError` when the server lets nobody in."""
-        if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    def link(self, deadline: float, cancellation: Cancellation = NEVER) -> Iterator[Link]:
+        """A connection for one use. Raises `OutOfTime`, `Unavailable`, `Cancelled`, and `NodeError` when the server lets nobody in.
+
+        When the run that it is for is cancelled, so does every wait on the connection.
+        """
+        if not cancellation.acquire(self._free, deadline):
             raise OutOfTime(f"all {self._size} connections to this database are in use (MECHAWAY_PG_POOL)")
         try:
-            link = self._kept(deadline) or self._connect(deadline)
+            link = self._kept(deadline) or self._connect(deadline, cancellation)
             link.deadline = deadline
+            link.cancellation = cancellation
             try:
                 yield link
             finally:
                 link.most = None
+                link.cancellation = NEVER
                 self._give_back(link)
         finally:
             self._free.release()
@@ -139,39 +145,40 @@ class Pool:
                     return
         link.close()
 
-    def _connect(self, deadline: float) -> Link:
+    def _connect(self, deadline: float, cancellation: Cancellation) -> Link:
         """A new connection to the first of the servers that takes one. One that says no to this user ends the search."""
         until = min(deadline, time.monotonic() + self._connect_timeout)
         failure: MechawayError = Unavailable("the PostgreSQL server cannot be reached")
         for number, target in enumerate(self._targets):
             try:
-                return self._reach(target, _share(until, len(self._targets) - number))
+                return self._reach(target, _share(until, len(self._targets) - number), cancellation)
             except (Unavailable, OutOfTime) as error:
                 failure = error
         raise failure
 
-    def _reach(self, target: Target, until: float) -> Link:
+    def _reach(self, target: Target, until: float, cancellation: Cancellation) -> Link:
         """A connection to the first address of a host that takes one."""
         failure: MechawayError = Unavailable("the PostgreSQL server cannot be reached")
         try:
-            found = self._addresses(target.host, target.port, until)
+            found = self._addresses(target.host, target.port, until, cancellation)
         except Unreachable:  # its sentence names the host, and that is a part of a secret
             raise Unavailable("the host of the connection string has no address") from None
         for number, address in enumerate(found):
             try:
-                return self._open({**target.params, "hostaddr": address}, _share(until, len(found) - number))
+                return self._open({**target.params, "hostaddr": address}, _share(until, len(found) - number), cancellation)
             except (Unavailable, OutOfTime) as error:
                 failure = error
         raise failure
 
-    def _open(self, params: Mapping[str, str], until: float) -> Link:
+    def _open(self, params: Mapping[str, str], until: float, cancellation: Cancellation) -> Link:
         try:
-            link = connect(params, until)
+            link = connect(params, until, cancellation)
         except Late:
             raise OutOfTime("the PostgreSQL server did not answer in time when connecting") from None
         except Lost as lost:
             raise connecting(str(lost)) from None
         link.deadline = until
+        link.cancellation = cancellation
         if link.reset(self._reset) and link.settle():
             return link
         link.close()

@@ -12,6 +12,7 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.pq.abc import PGresult
 
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.errors import NodeError, OutOfTime, QueryError
 from mechaway_core.names import distinct
 from mechaway_core.ports import Rows
@@ -52,7 +53,7 @@ class Time:
 
 
 def guarded(link: Link, allowed: Time, job: Callable[[], T]) -> T:
-    """What a job with a connection gives, what goes wrong as our errors. When the server goes on too long, the connection is closed."""
+    """What a job with a connection gives, what goes wrong as our errors. When the server is not to go on, the connection is closed."""
     try:
         return job()
     except ServerError as error:
@@ -64,17 +65,25 @@ def guarded(link: Link, allowed: Time, job: Callable[[], T]) -> T:
     except Lost:
         link.close()
         raise NodeError("the connection to PostgreSQL broke; whether the statement took effect is not known") from None
-    except BaseException:  # rows were left unread
+    except BaseException:  # rows were left unread, or the run was cancelled
         if link.busy:
             link.cancel()
             link.close()
         raise
 
 
-def query(pool: Pool, settings: Settings, sql: str, values: Sequence[Any], deadline: float, timeout: float | None) -> Rows:
+def query(
+    pool: Pool,
+    settings: Settings,
+    sql: str,
+    values: Sequence[Any],
+    deadline: float,
+    timeout: float | None,
+    cancellation: Cancellation,
+) -> Rows:
     """The rows of one statement with `$1` …; see `Postgres.query`."""
     allowed = Time.of(settings, deadline, timeout)
-    with pool.link(allowed.until) as link:
+    with pool.link(allowed.until, cancellation) as link:
         return guarded(link, allowed, lambda: _query(link, pool, settings, sql, values, allowed))
 
 

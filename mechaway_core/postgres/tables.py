@@ -18,6 +18,7 @@ from typing import Any
 
 from psycopg.pq.abc import PGresult
 
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.errors import QueryError, Unavailable
 from mechaway_core.ports import Column, OnConflict
 from mechaway_core.postgres.faults import Late, Lost, ServerError
@@ -58,12 +59,13 @@ def insert_rows(
     columns: Sequence[Column],
     conflict: OnConflict | None,
     deadline: float,
+    cancellation: Cancellation,
 ) -> list[tuple[Any, int]]:
     """Store rows; see `Postgres.insert_rows`."""
     _check(table, [column.name for column in columns], conflict)
     write = _Write(pool.types, table, rows, columns, conflict)
     allowed = Time.of(settings, deadline, None)
-    with pool.link(allowed.until) as link:
+    with pool.link(allowed.until, cancellation) as link:
         return guarded(link, allowed, lambda: _again(lambda: _transaction(link, allowed, write), allowed.until))
 
 

@@ -12,8 +12,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
-from mechaway_core.errors import Unavailable
+from mechaway_core.cancellation import NEVER, Cancellation
+from mechaway_core.errors import Cancelled, Unavailable
 from mechaway_core.sandbox.process import Gone, Late, LuaProcess, NotStarted
 
 RECYCLE_AFTER = 5000  # calls. None has been seen to leak; the heap of one that had a large run to do stays large, though
@@ -60,23 +62,35 @@ class Pool:
         self._state = _State()
         self._counts = Counts()
 
-    def call(self, parts: list[bytes], memory: int, timeout: float, *, wait: float, deadline: float | None) -> list[bytes]:
+    def call(
+        self,
+        parts: list[bytes],
+        memory: int,
+        timeout: float,
+        *,
+        wait: float,
+        deadline: float | None,
+        cancellation: Cancellation = NEVER,
+    ) -> list[bytes]:
         """Make one call on whichever process is free.
 
         `memory` in bytes; `timeout` and `wait` (for a free process) in seconds; `deadline`, a `time.monotonic()`, bounds both.
-        Raises `Gone`, `Late`, or `Unavailable` when no process was to be had.
+        When the run that it is for is cancelled, the process is killed. Raises `Gone`, `Late`, `Cancelled`, or `Unavailable` when no
+        process was to be had.
         """
         until = time.monotonic() + wait
         if deadline is not None:
             until = min(until, deadline)
+        cancellation.check()
         while True:
-            process = self._claim(until)
+            process = self._claim(until, cancellation)
             seconds = timeout if deadline is None else min(timeout, deadline - time.monotonic())
             if seconds <= 0:
                 self._give_back(process)
                 raise Late
             try:
-                answer = process.call(parts, memory, seconds)
+                with cancellation.during(process.kill):
+                    answer = process.call(parts, memory, seconds)
             except NotStarted:
                 self._lost(process)
                 continue
@@ -84,6 +98,10 @@ class Pool:
                 self._lost(process)
                 if self._state.closed:
                     raise Unavailable("the Lua sandbox was closed") from None
+                self._counts.killed += 1
+                raise
+            except Cancelled:
+                self._lost(process)
                 self._counts.killed += 1
                 raise
             except BaseException:
@@ -129,16 +147,31 @@ class Pool:
                 "failed": self._counts.failed,
             }
 
-    def _claim(self, until: float) -> LuaProcess:
-        """A process that is free, now at work for the caller. Raises `Unavailable`."""
+    def _claim(self, until: float, cancellation: Cancellation) -> LuaProcess:
+        """A process that is free, now at work for the caller. Raises `Unavailable`, `Cancelled`."""
         state = self._state
         if state.pid != os.getpid():
             state = self._state = _State()
         with state.lock:
             if state.idle and len(state.busy) < self._workers and not state.closed:
                 return self._take(state)
+        wake = partial(self._wake, state)
+        cancellation.begin(wake)
+        try:
+            return self._await(state, until, cancellation)
+        finally:
+            cancellation.end(wake)
+
+    @staticmethod
+    def _wake(state: _State) -> None:
+        with state.changed:
+            state.changed.notify_all()
+
+    def _await(self, state: _State, until: float, cancellation: Cancellation) -> LuaProcess:
+        with state.lock:
             failures, announced = state.failures, False
             while not state.closed:
+                cancellation.check()
                 if state.idle and len(state.busy) < self._workers:
                     return self._take(state)
                 if state.failures > failures and not state.starting:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.errors import OutOfTime, ScriptError
 from mechaway_core.sandbox.pool import Pool
 from mechaway_core.sandbox.process import Gone, Late, ended_by_timer
@@ -112,18 +113,20 @@ class Sandbox:
         name: str = "script",
         wait: float | None = None,
         deadline: float | None = None,
+        cancellation: Cancellation = NEVER,
     ) -> Outcome:
         """Run a script over items; `context` holds the objects `query`, `headers`, `path` and `run`.
 
         `name` is what Lua calls the script in messages that the script itself catches. `wait`: seconds to wait for a free process (default:
         6, or 1 more than `limits.timeout`). `deadline`: a `time.monotonic()` that bounds waiting and running.
-        Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`.
+        `cancellation`: of the run that it is for; its process is killed when that is cancelled.
+        Raises `ScriptError` (`ScriptFailed` with the log), `OutOfTime`, `Unavailable`, `Cancelled`.
         """
         prepared = _prepared if len(script) <= REMEMBERED else _prepared.__wrapped__
         source, called, needs = prepared(script, name)
         given = _json({name: context[name] for name in needs.context if name in context}, "the context") if needs.context else b"{}"
         parts = [b"run", source, called, _json(items, "the items"), given, needs.world, *_chances()]
-        record, answer = self._call(parts, limits, "the script", len(parts[3]), wait, deadline)
+        record, answer = self._call(parts, limits, "the script", len(parts[3]), wait, deadline, cancellation)
         return Outcome(orjson.loads(b"".join(answer)), _lines(record))
 
     def evaluate(
@@ -134,6 +137,7 @@ class Sandbox:
         *,
         wait: float | None = None,
         deadline: float | None = None,
+        cancellation: Cancellation = NEVER,
     ) -> list[list[Any] | ScriptError]:
         """Evaluate every expression for every row; `rows[r][e]` are the arguments of expression `e`, JSON values, None being nil.
 
@@ -145,10 +149,16 @@ class Sandbox:
         wait = _default_wait(limits) if wait is None else wait
         sources = _json([list(expression) for expression in expressions], "the expressions")
         world = next((needs.world for one in expressions if (needs := _needs(one.source)).world), b"")
-        return self._evaluate([sources, world], rows, limits, wait, deadline)
+        return self._evaluate([sources, world], rows, limits, wait, deadline, cancellation)
 
     def _evaluate(
-        self, asked: list[bytes], rows: Sequence[Sequence[Sequence[Any]]], limits: Limits, wait: float, deadline: float | None
+        self,
+        asked: list[bytes],
+        rows: Sequence[Sequence[Sequence[Any]]],
+        limits: Limits,
+        wait: float,
+        deadline: float | None,
+        cancellation: Cancellation,
     ) -> list[list[Any] | ScriptError]:
         packed = _json(rows, "the values")
         if len(packed) > BATCH and len(rows) > 1:
@@ -156,11 +166,11 @@ class Sandbox:
             if deadline is None:
                 deadline = time.monotonic() + wait + limits.timeout
             return [
-                *self._evaluate(asked, rows[:half], limits, wait, deadline),
-                *self._evaluate(asked, rows[half:], limits, wait, deadline),
+                *self._evaluate(asked, rows[:half], limits, wait, deadline, cancellation),
+                *self._evaluate(asked, rows[half:], limits, wait, deadline, cancellation),
             ]
         parts = [b"evaluate", asked[0], packed, asked[1], *_chances()]
-        _, answer = self._call(parts, limits, "the expression", len(packed), wait, deadline)
+        _, answer = self._call(parts, limits, "the expression", len(packed), wait, deadline, cancellation)
         results: list[Any] = orjson.loads(b"".join(answer))
         return [ScriptError(_row_message(row, limits)) if isinstance(row, str) else row for row in results]
 
@@ -173,7 +183,7 @@ class Sandbox:
             return []
         packed = b"".join(_sized(text) for chunk in chunks for text in (chunk.kind, chunk.source))
         limits = Limits(CHECK_MB + 10 * len(packed) // MB, CHECK_SECONDS)
-        _, answer = self._call([b"check", packed], limits, "the check of the source", 0, None, None)
+        _, answer = self._call([b"check", packed], limits, "the check of the source", 0, None, None, NEVER)
         return _verdicts(b"".join(answer))
 
     def names(self) -> frozenset[str]:
@@ -193,7 +203,14 @@ class Sandbox:
         return self._pool.stats()
 
     def _call(
-        self, parts: list[bytes], limits: Limits, what: str, input_size: int, wait: float | None, deadline: float | None
+        self,
+        parts: list[bytes],
+        limits: Limits,
+        what: str,
+        input_size: int,
+        wait: float | None,
+        deadline: float | None,
+        cancellation: Cancellation,
     ) -> tuple[bytes, list[bytes]]:
         """The log and the pieces of the answer."""
         asked = max(limits.timeout, 0.001)
@@ -203,7 +220,9 @@ class Sandbox:
         if left is not None and left <= 0:
             raise OutOfTime("no time was left to run it")
         try:
-            status, record, *answer = self._pool.call(parts, limits.memory_mb * MB, asked, wait=wait, deadline=deadline)
+            status, record, *answer = self._pool.call(
+                parts, limits.memory_mb * MB, asked, wait=wait, deadline=deadline, cancellation=cancellation
+            )
         except Late:
             raise OutOfTime(_late(what, asked, left)) from None
         except Gone as gone:

@@ -19,15 +19,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import apsw
 
-from mechaway_core.errors import MechawayError, OutOfTime, Unavailable
+from mechaway_core.cancellation import NEVER, Cancellation
+from mechaway_core.errors import Cancelled, MechawayError, OutOfTime, Unavailable
 from mechaway_core.ports import InsertRows
 from mechaway_core.sqlite.faults import BROKEN, translate
-from mechaway_core.sqlite.link import Identity, Link, Moved, Options, identity_of, open_link, open_nothing
+from mechaway_core.sqlite.link import Identity, Link, Moved, Options, Unmade, identity_of, open_link, open_nothing
 from mechaway_core.sqlite.pulse import LOOK_AGAIN, Pulse
 from mechaway_core.sqlite.schema import insert_at_once
 from mechaway_core.sqlite.session import SqliteSession
@@ -54,11 +56,12 @@ class Origin(Protocol):
 class _Ticket:
     """A job that waits for its outcome."""
 
-    __slots__ = ("deadline", "error", "gate", "job", "lead", "settled", "since", "value")
+    __slots__ = ("cancellation", "deadline", "error", "gate", "job", "lead", "settled", "since", "value")
 
-    def __init__(self, job: Callable[[SqliteSession], Any], deadline: float | None, since: float) -> None:
+    def __init__(self, job: Callable[[SqliteSession], Any], deadline: float | None, cancellation: Cancellation, since: float) -> None:
         self.job = job
         self.deadline = deadline
+        self.cancellation = cancellation
         self.since = since
         self.gate: threading.Lock | None = None  # closed until there is an outcome; the leader of a group needs none
         self.lead = False
@@ -112,6 +115,7 @@ class Database:
         self,
         job: Callable[[SqliteSession], T],
         deadline: float | None = None,
+        cancellation: Cancellation = NEVER,
         *,
         snapshot: bool = True,
         if_missing: Callable[[], T] | None = None,
@@ -120,19 +124,19 @@ class Database:
 
         Where there is no file, what `if_missing` answers, or else the job reads an empty database.
         """
-        link = self._borrow(deadline)
+        link = self._borrow(deadline, cancellation)
         if link is None:
             if if_missing is not None:
                 return if_missing()
             link = open_nothing(self.options)
             try:
-                return self._read(link, job, deadline, False)
+                return self._read(link, job, deadline, cancellation, False)
             finally:
                 link.close()
         generation = self._generation
         sound = False
         try:
-            answer = self._read(link, job, deadline, snapshot)
+            answer = self._read(link, job, deadline, cancellation, snapshot)
             sound = True
             return answer
         except MechawayError as error:
@@ -141,8 +145,8 @@ class Database:
         finally:
             self._give_back(link, sound and generation == self._generation)
 
-    def _read(self, link: Link, job: Callable[[SqliteSession], T], deadline: float | None, snapshot: bool) -> T:
-        session = SqliteSession(link, self.options, self.owner, self.path, deadline)
+    def _read(self, link: Link, job: Callable[[SqliteSession], T], deadline: float | None, cancellation: Cancellation, snapshot: bool) -> T:
+        session = SqliteSession(link, self.options, self.owner, self.path, deadline, cancellation)
         try:
             if not snapshot:
                 return job(session)
@@ -157,7 +161,7 @@ class Database:
         finally:
             session.end()
 
-    def _borrow(self, deadline: float | None) -> Link | None:
+    def _borrow(self, deadline: float | None, cancellation: Cancellation) -> Link | None:
         identity = self._identity(write=False)
         if identity is None:
             return None
@@ -165,10 +169,13 @@ class Database:
             try:
                 link = self._idle.pop()
             except IndexError:
-                if not self._may_open(deadline):
+                if not self._may_open(deadline, cancellation):
                     continue
                 try:
                     return self._opened(write=False)
+                except Unmade:  # there is no more in it than where there is no file
+                    self._forget_reader()
+                    return None
                 except BaseException:
                     self._forget_reader()
                     raise
@@ -177,12 +184,25 @@ class Database:
             link.close()
             self._forget_reader()
 
-    def _may_open(self, deadline: float | None) -> bool:
+    def _may_open(self, deadline: float | None, cancellation: Cancellation) -> bool:
         """Count one more reader, or wait until one comes back (False)."""
+        wake = partial(self._wake_readers)  # one of its own for each who waits
+        cancellation.begin(wake)
+        try:
+            return self._count_or_wait(deadline, cancellation)
+        finally:
+            cancellation.end(wake)
+
+    def _wake_readers(self) -> None:
+        with self._returned:
+            self._returned.notify_all()
+
+    def _count_or_wait(self, deadline: float | None, cancellation: Cancellation) -> bool:
         with self._returned:
             if self._open_readers < self.options.readers:
                 self._open_readers += 1
                 return True
+            cancellation.check()
             self._waiting += 1
             try:
                 if not self._idle:
@@ -210,9 +230,9 @@ class Database:
 
     # -- writing
 
-    def write(self, job: Callable[[SqliteSession], T], deadline: float | None = None) -> T:
+    def write(self, job: Callable[[SqliteSession], T], deadline: float | None = None, cancellation: Cancellation = NEVER) -> T:
         """What `job` answers, once its changes are durable. It may be called more than once; see `Tables.write`."""
-        ticket = _Ticket(job, deadline, time.monotonic())
+        ticket = _Ticket(job, deadline, cancellation, time.monotonic())
         with self._mutex:
             if self._writing:
                 ticket.gate = threading.Lock()
@@ -222,6 +242,7 @@ class Database:
                 self._writing = ticket.lead = True
         if ticket.lead or (ticket.gate is not None and self._await(ticket, ticket.gate)):
             try:
+                cancellation.check()
                 self._lead(ticket)
             finally:
                 self._pass_on()
@@ -230,7 +251,12 @@ class Database:
         return cast(T, ticket.value)
 
     def _await(self, ticket: _Ticket, gate: threading.Lock) -> bool:
-        """Wait for the outcome (False), or for the lead (True). Past its deadline a job that has not begun never will."""
+        """Wait for the outcome (False), or for the lead (True). A job that has not begun never will when it is late or called off."""
+        call_off = partial(self._call_off, ticket, gate)
+        try:
+            ticket.cancellation.begin(call_off)
+        except Cancelled:
+            call_off()
         try:
             rest = -1.0 if ticket.deadline is None else max(0.0, ticket.deadline - time.monotonic())
             if not gate.acquire(timeout=min(rest, threading.TIMEOUT_MAX)):
@@ -241,7 +267,15 @@ class Database:
             if not ticket.settled and not self._withdraw(ticket) and ticket.lead:
                 self._pass_on()
             raise
+        finally:
+            ticket.cancellation.end(call_off)
         return ticket.lead
+
+    def _call_off(self, ticket: _Ticket, gate: threading.Lock) -> None:
+        """Take back a job that has not begun, because its run was cancelled. One that goes on is for its session to end."""
+        if self._withdraw(ticket):
+            ticket.error = Cancelled()
+            gate.release()
 
     def _withdraw(self, ticket: _Ticket) -> bool:
         with self._mutex:
@@ -367,10 +401,13 @@ class Database:
 
     def _run(self, link: Link, ticket: _Ticket, alone: bool) -> bool:
         """Run one job. False when the transaction is gone, and with it what ran before."""
+        if ticket.cancellation.asked:
+            ticket.error = Cancelled()
+            return True
         if ticket.deadline is not None and time.monotonic() >= ticket.deadline:
             ticket.error = OutOfTime("there was no time left to write; nothing was saved")
             return True
-        session = SqliteSession(link, self.options, self.owner, self.path, ticket.deadline)
+        session = SqliteSession(link, self.options, self.owner, self.path, ticket.deadline, ticket.cancellation)
         ticket.error = None
         try:
             if not alone:

@@ -1,4 +1,4 @@
-"""The folders of projects: `{root}/{slug}/project.db` and `{root}/{slug}/simpletable.db`.
+"""The folders of projects: `{root}/{slug}/project.db`, and beside it `simpletable.db` and `runs.db`.
 
 A project is there when its `project.db` is. It is made beside its place and moved there whole, and it is moved away whole before it
 is deleted: whatever is cut off leaves a project or none. Hidden folders are leftovers of that and are swept at the next start.
@@ -19,15 +19,15 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from mechaway_core.errors import Conflict, Invalid, NotFound, Unavailable
+from mechaway_core.errors import Conflict, Invalid, Unavailable, no_project
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import documents
+from mechaway_core.sqlite import documents, runs
 from mechaway_core.sqlite.database import Database
 from mechaway_core.sqlite.link import Options
 from mechaway_core.sqlite.pulse import Pulse
 
 DEFAULT = "default"
-DOCUMENTS, TABLES = "project.db", "simpletable.db"
+DOCUMENTS, TABLES, RUNS = "project.db", "simpletable.db", "runs.db"
 NEW, TRASH = ".new-", ".trash-"
 ABANDONED = 3600.0  # seconds after which a project that is still being made is taken for a leftover
 
@@ -40,19 +40,15 @@ def check_slug(slug: str) -> None:
         raise Invalid("the slug of a project starts with a letter or digit and goes on with a-z, 0-9 and '-', 63 at most")
 
 
-def missing(slug: str) -> NotFound:
-    """The error for a project that is not there."""
-    return NotFound(f'there is no project "{slug[:80]}"')
-
-
 class ProjectFiles:
     """The databases of all projects under a folder. At most `settings.max_open_projects` projects are kept open."""
 
     def __init__(self, settings: Settings, *, root: Path | None = None, journal: Literal["wal", "delete"] = "wal") -> None:
         self.root = settings.data_dir if root is None else root
-        self._most = settings.max_open_projects * 2
+        self._most = settings.max_open_projects * 3
         plain = Options(sync=settings.sync, journal=journal, busy_timeout=settings.busy_timeout)
         self._documents = replace(plain, setup=documents.SETUP)
+        self._runs = replace(plain, setup=runs.SETUP, shrinks=True)
         self._tables = replace(
             plain,
             guarded=True,
@@ -74,6 +70,10 @@ class ProjectFiles:
     def tables(self, slug: str) -> Database:
         """The database behind a project's `Tables`."""
         return self._database(slug, TABLES)
+
+    def runs(self, slug: str) -> Database:
+        """The database behind a project's `Records`."""
+        return self._database(slug, RUNS)
 
     def exists(self, slug: str) -> bool:
         """Whether there is such a project. A slug that cannot be one is none."""
@@ -109,7 +109,7 @@ class ProjectFiles:
                 return False
             self._sync(self.root)
         with self._opening:
-            gone = [self._open.pop((slug, name), None) for name in (DOCUMENTS, TABLES)]
+            gone = [self._open.pop((slug, name), None) for name in (DOCUMENTS, TABLES, RUNS)]
         for database in gone:
             if database is not None:
                 database.close()
@@ -151,10 +151,10 @@ class ProjectFiles:
         try:
             check_slug(slug)
         except Invalid:
-            raise missing(slug) from None
+            raise no_project(slug) from None
         if not self.exists(slug):
-            raise missing(slug)
-        options = self._documents if name == DOCUMENTS else self._tables
+            raise no_project(slug)
+        options = {DOCUMENTS: self._documents, TABLES: self._tables, RUNS: self._runs}[name]
         with self._opening:
             database = self._open.get((slug, name))
             if database is None:
@@ -163,7 +163,7 @@ class ProjectFiles:
                     options,
                     f'project "{slug}"',
                     self._finder(slug),
-                    creates=name == TABLES,
+                    creates=name != DOCUMENTS,
                     pulse=self.pulse,
                 )
                 self._open[slug, name] = database
@@ -189,7 +189,7 @@ class ProjectFiles:
                 if _is_project(self.root / slug):
                     return
             if slug != DEFAULT:
-                raise missing(slug)
+                raise no_project(slug)
             if write:
                 self._make(slug)
 

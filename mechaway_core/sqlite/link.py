@@ -25,6 +25,7 @@ class Options:
 
     `journal` is "wal" on a local disk, "delete" (a rollback journal, no shared memory, no mmap) on a network one, and "memory" for a
     copy that is only ever replaced whole: nothing that is not committed reaches the file. `guarded` connections may run users' SQL.
+    `shrinks`: a new file is made so that room can be given back with `PRAGMA incremental_vacuum`.
     Sizes in MB, times in seconds. `max_setting` is what sets `max_mb`, for messages. `setup` makes the tables of a new file.
     """
 
@@ -39,10 +40,15 @@ class Options:
     sql_max_rows: int = 10_000
     sql_max_mb: float = 16.0
     setup: tuple[str, ...] = ()
+    shrinks: bool = False
 
 
 class Moved(Exception):
     """The file at this path is not the one that was opened: its project was deleted, or deleted and made again."""
+
+
+class Unmade(Exception):
+    """The file is there, but whoever makes it has not made its tables yet."""
 
 
 class Link:
@@ -90,7 +96,7 @@ def identity_of(path: str) -> Identity | None:
 def open_link(path: Path, options: Options, *, write: bool) -> Link:
     """Open the file; for writing it is made when it is missing.
 
-    Raises `apsw.Error`, `OSError`, and `Moved` when the file was replaced meanwhile.
+    Raises `apsw.Error`, `OSError`, `Moved` when the file was replaced meanwhile, and `Unmade` for reading.
     """
     before = identity_of(str(path))
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else _read_flags(options)
@@ -101,6 +107,8 @@ def open_link(path: Path, options: Options, *, write: bool) -> Link:
         else:
             link.execute("PRAGMA query_only=ON")
             link.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            if options.setup and link.execute("PRAGMA user_version").fetchall() == [(0,)]:
+                raise Unmade
         # The file of the write-ahead log is opened by its name. Whoever finds another database there by now must not use it.
         link.identity = identity_of(str(path))
         if link.identity is None or before not in (None, link.identity):
@@ -131,6 +139,8 @@ def _configured(connection: apsw.Connection, options: Options, write: bool) -> L
 
 
 def _prepare_file(link: Link, options: Options) -> None:
+    if options.shrinks:  # only counts before anything is written
+        link.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
     _set_journal(link, options)
     link.execute(f"PRAGMA synchronous={options.sync}")
     if options.sync == "full":  # where fsync only reaches the disk's own memory (macOS); elsewhere it changes nothing

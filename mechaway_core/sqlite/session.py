@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from mechaway_core.errors import MechawayError, OutOfTime, QueryError, Unavailable
+from mechaway_core.cancellation import NEVER, Cancellation
+from mechaway_core.errors import Cancelled, MechawayError, OutOfTime, QueryError, Unavailable
 from mechaway_core.names import distinct
 from mechaway_core.ports import Column, OnConflict, Params, Rows, TableInfo, TablePage
 from mechaway_core.sqlite import dump as dumps
@@ -32,14 +34,17 @@ COUNTING = 0.25  # seconds that counting the rows of all tables may take
 class SqliteSession:
     """A `Session` on one connection, for the time of one job. `execute` is for our own statements, the rest for users."""
 
-    __slots__ = ("_deadline", "_link", "_options", "_over", "_owner", "_path", "broken")
+    __slots__ = ("_cancellation", "_deadline", "_link", "_options", "_over", "_owner", "_path", "broken")
 
-    def __init__(self, link: Link, options: Options, owner: str, path: Path, deadline: float | None) -> None:
+    def __init__(
+        self, link: Link, options: Options, owner: str, path: Path, deadline: float | None, cancellation: Cancellation = NEVER
+    ) -> None:
         self._link = link
         self._options = options
         self._owner = owner
         self._path = path
         self._deadline = deadline
+        self._cancellation = cancellation
         self._over = False
         self.broken: MechawayError | None = None  # why SQLite undid the transaction by itself
 
@@ -133,8 +138,10 @@ class SqliteSession:
                 return [self._insert(plan, rows[0])]
             inserted = []
             for number, row in enumerate(rows):
-                if number % 256 == 0 and self._deadline is not None and time.monotonic() >= self._deadline:
-                    raise OutOfTime(f"storing {len(rows)} rows took longer than the node's timeout; nothing was saved")
+                if number % 256 == 0:
+                    self._cancellation.check()
+                    if self._deadline is not None and time.monotonic() >= self._deadline:
+                        raise OutOfTime(f"storing {len(rows)} rows took longer than the node's timeout; nothing was saved")
                 inserted.append(self._insert(plan, row))
         except (apsw.Error, UnicodeError) as error:
             raise self._fault(error) from error
@@ -259,7 +266,7 @@ class SqliteSession:
 
     @contextmanager
     def _in_time(self, deadline: float | None) -> Iterator[None]:
-        """Stop the statement at the nearest of three deadlines, and translate what goes wrong."""
+        """Stop the statement at the nearest of three deadlines or when its run is cancelled, and translate what goes wrong."""
         now = time.monotonic()
         at = now + self._options.sql_timeout
         limit = f"{self._options.sql_timeout:g} s (MECHAWAY_SQL_TIMEOUT)"
@@ -270,7 +277,11 @@ class SqliteSession:
             raise OutOfTime("there was no time left for the statement")
         alarm = watch.set(self._link.connection, at)
         try:
-            yield
+            with self._cancellation.during(partial(watch.hurry, alarm)):
+                yield
+        except Cancelled as cancelled:
+            self._note(cancelled)
+            raise
         except (apsw.Error, UnicodeError, KeyError) as error:
             late = watch.clear(alarm)
             if late and isinstance(error, apsw.InterruptError):
@@ -294,7 +305,7 @@ class SqliteSession:
     def _note(self, fault: MechawayError) -> None:
         """Remember when SQLite undid the whole transaction: statements after this would each be saved on their own."""
         if self._link.writable and not self._link.connection.in_transaction:
-            self.broken = fault if isinstance(fault, QueryError | OutOfTime | Unavailable) else Unavailable(str(fault))
+            self.broken = fault if isinstance(fault, QueryError | OutOfTime | Unavailable | Cancelled) else Unavailable(str(fault))
 
     def _columns(self, table: str) -> list[Column]:
         described = self.execute("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden IN (0, 2, 3)", (table,))

@@ -1,4 +1,4 @@
-"""Stops statements at their deadline.
+"""Stops statements at their deadline, or when their run is cancelled.
 
 One thread for all connections sleeps until the earliest deadline and calls `interrupt()`. A progress handler in Python would
 do too, but it takes the interpreter's lock every few thousand steps of a statement: beside busy Python threads each of those
@@ -53,6 +53,15 @@ class Watch:
                 self._wakes_at = at
                 self._changed.notify()
         return alarm
+
+    def hurry(self, alarm: Alarm) -> None:
+        """Ring an alarm now, whatever it was set to."""
+        with self._changed:
+            if alarm.connection is not None and not alarm.rang:
+                alarm.at = time.monotonic()
+                heapq.heapify(self._alarms)
+                self._wakes_at = alarm.at
+                self._changed.notify()
 
     def clear(self, alarm: Alarm) -> bool:
         """Stop watching; whether the deadline was reached. When this returns, the alarm interrupts nothing any more."""

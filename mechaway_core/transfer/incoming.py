@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Protocol
 
 from mechaway_core import jsontext
 from mechaway_core.errors import Busy, Conflict, Invalid, Malformed, MechawayError, NotFound, Problem, Stale, TooLarge, Unavailable
+from mechaway_core.logs import about
 from mechaway_core.names import is_id, is_secret_name, shorten
 from mechaway_core.ports import ABSENT, Clock, Projects, Session, Store, Stored, Tables
 from mechaway_core.storage import Entry, Workflows
@@ -238,14 +239,14 @@ class Incoming:
                 if note is not None:
                     self._settle(slug, note)
             except MechawayError as error:  # deleted meanwhile, or the world is away for now; the next look tries again
-                log.warning('an import into project "%s" that was cut off could not be settled: %s', slug, error)
+                log.warning('an import into project "%s" that was cut off could not be settled: %s', slug, error, extra=about(project=slug))
 
     def _settle(self, slug: str, note: _Note) -> None:
         if self._clock.now() < note.until:
             return
         if note.state == "committed":
             self._publish(slug, note)
-            log.info('finished an import into project "%s" that was cut off', slug)
+            log.info('finished an import into project "%s" that was cut off', slug, extra=about(project=slug))
         else:
             self._take_back(slug, note)
 
@@ -255,15 +256,18 @@ class Incoming:
             note = self._put(slug, note, "undoing")
             if next(self._workflows.ids(slug), None) is not None:
                 self._store.delete(slug, NOTE)
-                log.error('an import into project "%s" was cut off; workflows were saved there since, so what it brought stays', slug)
+                log.error(
+                    'an import into project "%s" was cut off; workflows were saved there since, so what it brought stays',
+                    slug, extra=about(project=slug),
+                )  # fmt: skip
                 return
             if note.made:
                 self._projects.delete(slug)
             else:
                 self._empty(slug)
-            log.info('took back an import into project "%s" that did not come to its end', slug)
+            log.info('took back an import into project "%s" that did not come to its end', slug, extra=about(project=slug))
         except MechawayError as error:
-            log.warning('an import into project "%s" could not be taken back yet: %s', slug, error)
+            log.warning('an import into project "%s" could not be taken back yet: %s', slug, error, extra=about(project=slug))
 
     def _empty(self, slug: str) -> None:
         """Only what an import brings: the keys of a project that was there before stay."""

@@ -5,40 +5,65 @@ All of it happens in the run's thread, so that large outputs do not hold up the 
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from mechaway_core import jsontext
-from mechaway_core.access.deliveries import Delivered, Kept
-from mechaway_core.app import Answered, App
+from mechaway_core.access.deliveries import Delivered, Kept, KeptBefore
+from mechaway_core.app import DEFAULT_PROJECT, App
+from mechaway_core.calls import Answered
 from mechaway_core.errors import MechawayError, NodeError, NotFound
 from mechaway_core.names import media_type
 from mechaway_core.record import Run
+from mechaway_core.runs import Later, Pending
 from mechaway_core.triggers import Call
 from mechaway_core.web import problems
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.transfers import file_headers
+
+log = logging.getLogger("mechaway.runs")
 
 BODILESS = (204, 205, 304)  # statuses whose answers have no body (RFC 9110)
 
 _NOT_KEPT = {"message": "this delivery was answered before; the answer was a file or too large to be kept"}
 
 
-def serve(app: App, project: str, workflow_id: str, call: Call) -> Answer:
-    """Run the workflow that a call is for and make the answer. Raises what `App.call` raises, but for `Delivered`."""
+def serve(app: App, project: str, workflow_id: str, call: Call, root: str = "") -> Answer | Later[Answer]:
+    """Run the workflow that a call is for, or accept the run, and make the answer. Raises what `App.call` raises, but for what was before.
+
+    `root` stands in front of all addresses of the API, such as the stage of an API Gateway.
+    """
     try:
-        answered = app.call(project, workflow_id, call)
+        answered = app.calls.answer(project, workflow_id, call)
     except Delivered as before:
         return _again(before.kept)
+    except KeptBefore as before:
+        answer = _accepted(before.run_id, project, root)
+        return replace(answer, headers={**answer.headers, "mechaway-repeated": "true"})
     claim = answered.claim
     if claim is None:
-        return _answer(answered, app)
+        return _once_kept(_answer(answered, app, project, root), answered.pending)
     try:
-        answer = _answer(answered, app)
+        answer = _answer(answered, app, project, root)
+        if answered.pending is not None:
+            answered.pending.wait()
     except BaseException:
         claim.release()
         raise
     claim.settle(Kept(answer.status, answer.headers, answer.content_type, answer.body if answer.file is None else None))
     return answer
+
+
+def _once_kept(answer: Answer, pending: Pending | None) -> Answer | Later[Answer]:
+    return answer if pending is None else Later(answer, pending)
+
+
+def _accepted(run_id: str, project: str, root: str) -> Answer:
+    """The answer to a call whose run is sure to happen: where to look for what became of it."""
+    where = f"{root}{'' if project == DEFAULT_PROJECT else f'/p/{project}'}/api/runs/{run_id}"
+    body = {"run_id": run_id, "status": "queued", "location": where}
+    return Answer(202, jsontext.encode(body), "application/json", {"location": where, "mechaway-run-id": run_id})
 
 
 def _again(kept: Kept) -> Answer:
@@ -50,10 +75,13 @@ def _again(kept: Kept) -> Answer:
     return Answer(kept.status, kept.body, kept.content_type, repeated)
 
 
-def _answer(answered: Answered, app: App) -> Answer:
+def _answer(answered: Answered, app: App, project: str, root: str) -> Answer:
     """What the caller of a webhook gets."""
     run = answered.run
+    if answered.accepted:
+        return _accepted(run.info.id, project, root)
     if run.failure is not None:
+        log.warning("%s", run.told(), extra=run.about())  # no error: whoever called is told
         return problems.failed_run(run)
     about = {"mechaway-run-id": run.info.id}
     if run.response is not None:

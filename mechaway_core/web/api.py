@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from mechaway_core import __version__, jsontext
 from mechaway_core.access.scopes import SCOPES
 from mechaway_core.app import DEFAULT_PROJECT, App, Saved, node_types
-from mechaway_core.errors import Invalid, Malformed, MechawayError, NotFound, Problem
+from mechaway_core.errors import Invalid, MechawayError, NotFound, Problem
 from mechaway_core.storage import Entry
-from mechaway_core.web import moving, problems
+from mechaway_core.web import moving, problems, records
+from mechaway_core.web.bodies import Limit, Project, json_body, json_response, read_object
 from mechaway_core.web.problems import Answer
 from mechaway_core.web.threads import Threads
 from mechaway_core.web.transfers import UNTIL
@@ -49,11 +50,7 @@ _DOCUMENT = {
 }
 
 
-def _json_body(schema: dict[str, Any], required: bool = True) -> dict[str, Any]:
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
-
-
-_RUN_BODY = _json_body(
+_RUN_BODY = json_body(
     {
         "type": "object",
         "properties": {
@@ -65,7 +62,7 @@ _RUN_BODY = _json_body(
     },
     required=False,
 )
-_BACKFILL_BODY = _json_body(
+_BACKFILL_BODY = json_body(
     {
         "type": "object",
         "properties": {
@@ -79,7 +76,7 @@ _BACKFILL_BODY = _json_body(
         "examples": [{"from": "2026-11-01T00:00:00", "to": "2026-11-08T00:00:00", "dry_run": True}],
     }
 )
-_PROJECT_BODY = _json_body(
+_PROJECT_BODY = json_body(
     {
         "type": "object",
         "properties": {"slug": {"type": "string", "description": "Small letters, digits and '-'; 63 at most."}},
@@ -89,7 +86,7 @@ _PROJECT_BODY = _json_body(
     }
 )
 
-_KEY_BODY = _json_body(
+_KEY_BODY = json_body(
     {
         "type": "object",
         "properties": {
@@ -106,7 +103,7 @@ _KEY_BODY = _json_body(
 
 _TOKEN = {"type": "http", "scheme": "bearer", "description": "The server's token (MECHAWAY_API_TOKEN), or the key of a project."}
 
-_SECRET_BODY = _json_body(
+_SECRET_BODY = json_body(
     {
         "type": "object",
         "properties": {"value": {"type": "string", "writeOnly": True, "minLength": 1, "description": "Text of 64 KB at most."}},
@@ -140,7 +137,6 @@ Cursor = Annotated[str, Query(description="What the page before gave as `next`."
 Before = Annotated[int | None, Query(description="Only versions below this number.")]
 TableName = Annotated[str, Path(description="The name of a table.")]
 RowCursor = Annotated[int, Query(ge=0, description="What the page before gave as `next`.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="The most to list.")]
 IfMatch = Annotated[str | None, Header(description="Only when the workflow still has this ETag.")]
 IfNoneMatch = Annotated[str | None, Header(description="Only when the workflow has another ETag.")]
 
@@ -148,13 +144,6 @@ IfNoneMatch = Annotated[str | None, Header(description="Only when the workflow h
 def _root(request: Request) -> str:
     """What stands in front of all addresses here, such as the stage of an API Gateway; mostly nothing."""
     return str(request.scope.get("root_path", ""))
-
-
-def _project(request: Request) -> str:
-    return str(request.path_params.get("project", DEFAULT_PROJECT))
-
-
-Project = Annotated[str, Depends(_project)]
 
 
 def make_api(app: App, threads: Threads) -> FastAPI:
@@ -197,7 +186,7 @@ def _routes(app: App, threads: Threads) -> APIRouter:
         """The workflows of a project in the order of their ids; `cursor` is what the page before gave as `next`."""
         found = await run_in_threadpool(app.find, project, cursor, limit + 1)
         page = found[:limit]
-        return _json({"workflows": page, "next": page[-1]["id"] if len(found) > limit else None})
+        return json_response({"workflows": page, "next": page[-1]["id"] if len(found) > limit else None})
 
     @router.get("/workflows/{workflow_id}", tags=["workflows"])
     async def get_workflow(project: Project, workflow_id: WorkflowId, if_none_match: IfNoneMatch = None) -> Response:
@@ -218,18 +207,18 @@ def _routes(app: App, threads: Threads) -> APIRouter:
     async def delete_workflow(project: Project, workflow_id: WorkflowId, if_match: IfMatch = None) -> Response:
         """Delete a workflow with its history."""
         await run_in_threadpool(app.delete, project, workflow_id, _tags(if_match))
-        return _json({"message": f'workflow "{workflow_id}" deleted'})
+        return json_response({"message": f'workflow "{workflow_id}" deleted'})
 
     @router.get("/workflows/{workflow_id}/versions", tags=["workflows"])
     async def list_versions(project: Project, workflow_id: WorkflowId, limit: Limit = 100, before: Before = None) -> Response:
         """The versions of a workflow, newest first; `before` lists those below a number."""
-        return _json({"versions": await run_in_threadpool(app.versions, project, workflow_id, before, limit)})
+        return json_response({"versions": await run_in_threadpool(app.versions, project, workflow_id, before, limit)})
 
     @router.get("/workflows/{workflow_id}/versions/{number}", tags=["workflows"])
     async def get_version(project: Project, workflow_id: WorkflowId, number: Number) -> Response:
         """The document of one version."""
         entry = await run_in_threadpool(app.version, project, workflow_id, number)
-        return _json(entry.document)
+        return json_response(entry.document)
 
     @router.post("/workflows/{workflow_id}/versions/{number}/restore", tags=["workflows"])
     async def restore_version(project: Project, workflow_id: WorkflowId, number: Number) -> Response:
@@ -240,33 +229,32 @@ def _routes(app: App, threads: Threads) -> APIRouter:
     @router.post("/workflows/{workflow_id}/run", tags=["runs"], openapi_extra=_RUN_BODY)
     async def run_workflow(project: Project, workflow_id: WorkflowId, request: Request) -> Response:
         """Run a workflow by hand and wait for its end; answers the record of the run, whether it succeeded or not."""
-        wish = await _object(request, ("node", "items"), needed=False)
+        wish = await read_object(request, ("node", "items"), needed=False)
         node = wish.get("node")
         if node is not None and not isinstance(node, str):
             raise Invalid("node must be the id of a trigger")
-        most = app.settings.record_items
-        timeout = app.left(request.scope.get(UNTIL))
-        record = await threads.run(lambda: app.start(project, workflow_id, node, wish.get("items"), timeout).as_json(most))
-        return _json(record, headers={"mechaway-run-id": record["run_id"]})
+        timeout = app.calls.left(request.scope.get(UNTIL))
+        record = await threads.run(lambda: app.start_and_show(project, workflow_id, node, wish.get("items"), timeout))
+        return json_response(record, headers={"mechaway-run-id": record["run_id"]})
 
     @router.post("/validate", tags=["workflows"], openapi_extra=_DOCUMENT)
     async def validate(project: Project, request: Request) -> Response:
         """Everything that is wrong with a document, and what there is to warn of, without saving it."""
         errors, warnings = await run_in_threadpool(app.validate, await _document(request), project)
-        return _json({"errors": problems.problems(errors), "warnings": problems.problems(warnings)})
+        return json_response({"errors": problems.problems(errors), "warnings": problems.problems(warnings)})
 
     @router.get("/node-types", tags=["nodes"])
     async def list_node_types() -> Response:
         """Every node type: help, exits, what `inputs` and `secrets` mean to it, and the JSON Schema of its params.
 
         In a schema `x-template` marks a param that may hold `{{ expression }}`, `x-secret` one that takes `$secret.NAME`."""
-        return _json({"node_types": await run_in_threadpool(node_types)})
+        return json_response({"node_types": await run_in_threadpool(node_types)})
 
     @router.get("/tables", tags=["tables"])
     async def list_tables(project: Project) -> Response:
         """The tables of a project."""
         found = await run_in_threadpool(app.tables, project)
-        return _json(
+        return json_response(
             {"tables": [{"name": t.name, "columns": [{"name": c.name, "type": c.type} for c in t.columns], "rows": t.rows} for t in found]}
         )
 
@@ -274,40 +262,43 @@ def _routes(app: App, threads: Threads) -> APIRouter:
     async def list_rows(project: Project, table: TableName, limit: Limit = 100, cursor: RowCursor = 0) -> Response:
         """Rows of a table in the order they were made; `cursor` is what the page before gave as `next`."""
         page = await run_in_threadpool(app.rows, project, table, cursor, limit)
-        return _json({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
+        return json_response({"table": table, "columns": page.columns, "rows": page.rows, "next": page.next})
 
     _secret_routes(router, app)
     _schedule_routes(router, app)
+    records.add_routes(router, app, threads)
 
     @router.get("/projects", tags=["projects"])
     async def list_projects(request: Request) -> Response:
         """Every project; with a project's key its own."""
         key = request.scope.get("mechaway.key")
         slugs = await run_in_threadpool(app.projects.list) if key is None else [key.project]
-        return _json({"projects": [{"slug": slug} for slug in slugs]})
+        return json_response({"projects": [{"slug": slug} for slug in slugs]})
 
     @router.post("/projects", status_code=201, tags=["projects"], openapi_extra=_PROJECT_BODY)
     async def create_project(request: Request) -> Response:
         """Make a project."""
-        wish = await _object(request, ("slug",))
+        wish = await read_object(request, ("slug",))
         slug = wish.get("slug")
         if not isinstance(slug, str):
             raise Invalid("slug must be a text", [Problem("/slug", "slug is missing or not a text")])
         await run_in_threadpool(app.create_project, slug)
-        return _json({"slug": slug, "message": f'project "{slug}" created'}, 201, {"location": f"{_root(request)}/p/{slug}/api/workflows"})
+        return json_response(
+            {"slug": slug, "message": f'project "{slug}" created'}, 201, {"location": f"{_root(request)}/p/{slug}/api/workflows"}
+        )
 
     @router.get("/projects/{slug}", tags=["projects"])
     async def get_project(slug: Slug) -> Response:
         """One project."""
         if not await run_in_threadpool(app.projects.exists, slug):
             raise NotFound(f'there is no project "{slug[:80]}"')
-        return _json({"slug": slug})
+        return json_response({"slug": slug})
 
     @router.delete("/projects/{slug}", tags=["projects"])
     async def delete_project(slug: Slug) -> Response:
         """Delete a project with all it holds: workflows, tables, secrets, keys and files."""
         await run_in_threadpool(app.delete_project, slug)
-        return _json({"message": f'project "{slug}" deleted'})
+        return json_response({"message": f'project "{slug}" deleted'})
 
     moving.add_routes(router, app)
     _access_routes(router, app)
@@ -320,30 +311,30 @@ def _access_routes(router: APIRouter, app: App) -> None:
     @router.post("/keys", status_code=201, tags=["access"], openapi_extra=_KEY_BODY)
     async def create_key(project: Project, request: Request) -> Response:
         """Make a key of a project. This answer is the only one that shows it."""
-        wish = await _object(request, ("project", "name", "scopes", "expires"))
+        wish = await read_object(request, ("project", "name", "scopes", "expires"))
         slug = wish.get("project", project)
         if not isinstance(slug, str):
             raise Invalid("project must be a text", [Problem("/project", "project is not the slug of a project")])
         key, text = await run_in_threadpool(app.create_key, slug, wish.get("name"), wish.get("scopes"), wish.get("expires"))
-        return _json({**key.as_json(), "key": text}, 201, {"location": f"{_root(request)}/p/{slug}/api/keys/{key.id}"})
+        return json_response({**key.as_json(), "key": text}, 201, {"location": f"{_root(request)}/p/{slug}/api/keys/{key.id}"})
 
     @router.get("/keys", tags=["access"])
     async def list_keys(project: Project, limit: Limit = 100, cursor: Cursor = "") -> Response:
         """The keys of a project, by how they begin; `cursor` is what the page before gave as `next`."""
         found = await run_in_threadpool(app.keys, project, cursor, limit + 1)
         page = found[:limit]
-        return _json({"keys": [key.as_json() for key in page], "next": page[-1].id if len(found) > limit else None})
+        return json_response({"keys": [key.as_json() for key in page], "next": page[-1].id if len(found) > limit else None})
 
     @router.delete("/keys/{key_id}", tags=["access"])
     async def revoke_key(project: Project, key_id: KeyId) -> Response:
         """Make a key of a project worthless, at once."""
         await run_in_threadpool(app.revoke_key, project, key_id)
-        return _json({"message": f'key "{key_id}" revoked'})
+        return json_response({"message": f'key "{key_id}" revoked'})
 
     @router.get("/access/refusals", tags=["access"])
     async def list_refusals() -> Response:
         """How many calls were not let in, by reason, since this process began; each of several processes counts its own."""
-        return _json(app.door.refusals.as_json())
+        return json_response(app.door.refusals.as_json())
 
 
 def _schedule_routes(router: APIRouter, app: App) -> None:
@@ -355,20 +346,20 @@ def _schedule_routes(router: APIRouter, app: App) -> None:
 
         `overdue` says that a run should have begun by now; `kept` that there is something that keeps the time, `rules` its names in AWS."""
         found, following = await run_in_threadpool(app.schedules, project, cursor, limit)
-        return _json({"schedules": found, "next": following})
+        return json_response({"schedules": found, "next": following})
 
     @router.post("/workflows/{workflow_id}/backfill", tags=["schedules"], openapi_extra=_BACKFILL_BODY)
     async def backfill(project: Project, workflow_id: WorkflowId, request: Request) -> Response:
         """The due times of a schedule that are past, and with `dry_run: false` a run for each of them; 1000 at most.
 
         What had its run within the last three days gets no other."""
-        wish = await _object(request, ("from", "to", "node", "dry_run"))
+        wish = await read_object(request, ("from", "to", "node", "dry_run"))
         dry = wish.get("dry_run", True)
         if not isinstance(dry, bool):
             raise Invalid("dry_run must be true or false")
         span = (wish.get("from"), wish.get("to"), wish.get("node"))
         found = await run_in_threadpool(lambda: app.agenda.backfill(project, workflow_id, *span, act=not dry))
-        return _json(found.as_json(), 200 if dry else 202)
+        return json_response(found.as_json(), 200 if dry else 202)
 
 
 def _secret_routes(router: APIRouter, app: App) -> None:
@@ -379,12 +370,12 @@ def _secret_routes(router: APIRouter, app: App) -> None:
         """Names, versions and times of a project's secrets, by name; `cursor` is what the page before gave as `next`."""
         found = await run_in_threadpool(app.secrets, project, cursor, limit + 1)
         page = [one.as_json() for one in found[:limit]]
-        return _json({"secrets": page, "next": page[-1]["name"] if len(found) > limit else None})
+        return json_response({"secrets": page, "next": page[-1]["name"] if len(found) > limit else None})
 
     @router.get("/secrets/{name:anything}", tags=["secrets"])
     async def get_secret(project: Project, name: SecretName) -> Response:
         """Version and times of a secret. Its value is never answered."""
-        return _json((await run_in_threadpool(app.secret, project, name)).as_json())
+        return json_response((await run_in_threadpool(app.secret, project, name)).as_json())
 
     @router.put(
         "/secrets/{name:anything}",
@@ -394,19 +385,19 @@ def _secret_routes(router: APIRouter, app: App) -> None:
     )
     async def put_secret(project: Project, name: SecretName, request: Request) -> Response:
         """Keep a secret (201), or change it (200)."""
-        value = (await _object(request, ("value",))).get("value")
+        value = (await read_object(request, ("value",))).get("value")
         if not isinstance(value, str):
             raise Invalid("value must be a text", [Problem("/value", "value is missing or not a text")])
         kept = await run_in_threadpool(app.put_secret, project, name, value)
         new = kept.version == 1
         body = kept.as_json() | {"message": f'secret "{name}" {"kept" if new else "changed"}'}
-        return _json(body, 201, {"location": str(request.url.path)}) if new else _json(body)
+        return json_response(body, 201, {"location": str(request.url.path)}) if new else json_response(body)
 
     @router.delete("/secrets/{name:anything}", tags=["secrets"])
     async def delete_secret(project: Project, name: SecretName) -> Response:
         """Forget a secret. Runs that need it fail from then on."""
         await run_in_threadpool(app.delete_secret, project, name)
-        return _json({"message": f'secret "{name}" deleted'})
+        return json_response({"message": f'secret "{name}" deleted'})
 
 
 # -- what comes in
@@ -420,22 +411,6 @@ async def _document(request: Request) -> Any:
         if unknown:
             raise Invalid(f'"{unknown[0]}" is not a known field beside workflow')
         return body["workflow"]
-    return body
-
-
-async def _object(request: Request, known: tuple[str, ...], *, needed: bool = True) -> dict[str, Any]:
-    """An object with no other than the known fields."""
-    raw = await request.body()
-    if not raw and not needed:
-        return {}
-    body = jsontext.decode(raw, "the body")
-    if not isinstance(body, dict):
-        raise Malformed(f"the body must be an object with {', '.join(known)}")
-    for name in body:
-        if name not in known:
-            raise Invalid(
-                f'"{name[:80]}" is not a known field; known here: {", ".join(known)}', [Problem(f"/{name[:80]}", "unknown field")]
-            )
     return body
 
 
@@ -454,12 +429,8 @@ def _weakly_matches(etag: str, header: str) -> bool:
 # -- what goes out
 
 
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(jsontext.encode(value), status, headers, "application/json")
-
-
 def _entry(entry: Entry) -> Response:
-    return _json(entry.document, headers={"etag": entry.etag})
+    return json_response(entry.document, headers={"etag": entry.etag})
 
 
 def _saved(saved: Saved, status: int, done: str, headers: dict[str, str] | None = None) -> Response:
@@ -471,7 +442,7 @@ def _saved(saved: Saved, status: int, done: str, headers: dict[str, str] | None 
     }
     if saved.warnings:
         body["warnings"] = problems.problems(saved.warnings)
-    return _json(body, status, {**(headers or {}), "etag": entry.etag})
+    return json_response(body, status, {**(headers or {}), "etag": entry.etag})
 
 
 def _response(answer: Answer) -> Response:

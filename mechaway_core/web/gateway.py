@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from mechaway_core import logs
 from mechaway_core.access.browser import cors_headers, preflight_headers
 from mechaway_core.app import DEFAULT_PROJECT, App
 from mechaway_core.errors import NotFound, Refused, TooMany, Unavailable
@@ -40,11 +41,20 @@ class Gateway:
         self._sleep = sleep  # before the answer to a failed authentication
         few = FEW_THAT_SYNC if app.settings.sync == "full" else FEW
         self.threads = threads or Threads(app.settings.max_runs, app.settings.max_waiting, few)
+        app.runs.recorder.crowd = lambda: self.threads.busy
         self.transfers = 0  # uploads that come in and files that go out
-        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self._limit = int(app.settings.max_body_mb * 1_000_000)
         self._api: ASGI | None = None
         self._api_lock = asyncio.Lock()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server was told to stop."""
+        return self.threads.draining
+
+    @draining.setter
+    def draining(self, told: bool) -> None:
+        self.threads.draining = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -56,7 +66,8 @@ class Gateway:
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope["headers"])
-        request_id = headers.request_id(given.get(b"x-request-id"))
+        request_id = headers.request_id(given.get(b"x-request-id") or scope.get(headers.FRONT_ID))
+        logs.request_id.set(request_id)
         extra: list[Header] = [headers.NOSNIFF, (b"x-request-id", request_id)]
         asked = scope
         project, segments, scope = _address(scope)
@@ -73,6 +84,11 @@ class Gateway:
                 return
         except Refused as error:
             answer = await self._refuse(error, asked, request_id)
+        except asyncio.CancelledError:
+            if not self.draining:
+                raise
+            # by the server that is to end now; it sends what it is given before it does
+            answer = problems.answer(Unavailable("the server shut down before the run was over; try again"))
         except Exception as error:
             answer = problems.answer(error, request_id.decode())
         if self.draining:
@@ -126,7 +142,7 @@ class Gateway:
             return None
         if webhook and len(segments) > 1:
             workflow_id, call = _call(segments[1:], scope, b"")
-            if await self.threads.run(lambda: self.app.takes(project, workflow_id, call)):
+            if await self.threads.run(lambda: self.app.calls.takes(project, workflow_id, call)):
                 return None
         return Answer(204, b"", None, preflight_headers(given.get(b"access-control-request-headers")))
 
@@ -140,7 +156,8 @@ class Gateway:
         if brings_files(scope):
             return await self.upload(project, segments, scope, receive)
         workflow_id, call = _call(segments, scope, await whole_body(scope, receive, self._limit))
-        return await self.threads.run(lambda: serve(self.app, project, workflow_id, call))
+        root = scope.get("root_path", "")
+        return await self.threads.run(lambda: serve(self.app, project, workflow_id, call, root))
 
     async def upload(self, project: str, segments: list[str], scope: Scope, receive: Receive) -> Answer:
         """A webhook call that may bring files: its head must be right before its body is read, and that goes to the disk."""
@@ -149,10 +166,11 @@ class Gateway:
         workflow_id, head = _call(segments, scope, b"")
         self.transfers += 1
         try:
-            await asyncio.to_thread(self.app.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
+            await asyncio.to_thread(self.app.calls.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
             async with spooled(scope, receive, self.app.settings) as (body, spool):
                 call = replace(head, body=body, spool=spool)
-                return await self.threads.run(lambda: serve(self.app, project, workflow_id, call))
+                root = scope.get("root_path", "")
+                return await self.threads.run(lambda: serve(self.app, project, workflow_id, call, root))
         finally:
             self.transfers -= 1
 
@@ -210,8 +228,7 @@ class Gateway:
         token = self.door.credential(scope["headers"], _client(scope))
         if token is not None:
             method, path = scope["method"], scope["path"]
-            loop = asyncio.get_running_loop()
-            scope["mechaway.key"] = await loop.run_in_executor(None, self.door.admit_key, token, method, path)
+            scope["mechaway.key"] = await asyncio.to_thread(self.door.admit_key, token, method, path)
 
     # -- the end
 

@@ -16,6 +16,8 @@ Message = MutableMapping[str, Any]
 MOST_HEADERS = 500
 MOST_PATH = 8192  # bytes
 
+FRONT_ID = "mechaway.front_id"  # in a scope: the id that the front door has given a call, for those that bring none
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
 _PROCESS = os.urandom(6).hex().encode()
 _numbers = count(1)

@@ -20,6 +20,7 @@ from mechaway_core.errors import (
     NodeError,
     NotAllowed,
     NotFound,
+    NotOnRecord,
     OutOfTime,
     Problem,
     Stale,
@@ -30,6 +31,7 @@ from mechaway_core.errors import (
     Unavailable,
     Unsupported,
 )
+from mechaway_core.logs import about
 from mechaway_core.record import Run
 
 log = logging.getLogger("mechaway.web")
@@ -73,7 +75,7 @@ class Answer:
 def answer(error: Exception, request_id: str = "") -> Answer:
     """The answer to whoever caused an error. What nobody expected is logged, and told without its inside."""
     if not isinstance(error, MechawayError):
-        log.error("a request failed unexpectedly%s", f" (request {request_id})" if request_id else "", exc_info=error)
+        log.error("a request failed unexpectedly", exc_info=error, extra=about(request_id=request_id or None))
         return problem(500, "Mechaway failed unexpectedly; the server's log says more")
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     headers: dict[str, str] = {}
@@ -86,6 +88,8 @@ def answer(error: Exception, request_id: str = "") -> Answer:
     elif isinstance(error, Unavailable | Busy):
         headers["retry-after"] = "1"
     extra: dict[str, Any] = {"errors": problems(error.problems)} if isinstance(error, Invalid) and error.problems else {}
+    if isinstance(error, NotOnRecord):
+        headers["mechaway-run-id"] = extra["run_id"] = error.run_id
     return problem(status, str(error), headers, **extra)
 
 

@@ -13,10 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from mechaway_core.errors import Unavailable
+from mechaway_core.runs import Later
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ class Threads:
         self.most = most
         self.room = most + waiting
         self.busy = 0  # jobs that were taken on and are not over; only the event loop's thread touches it
+        self.draining = False  # set when the server is told to stop: what is running ends, nothing new begins
         self.added = 0  # threads beyond the first few
         self._few = min(few, most)
         self._lock = threading.Lock()  # over `added` and the next two
@@ -47,26 +50,42 @@ class Threads:
         self._looking = False
         self._last_look = (0.0, 0.0)
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """The result of a job. Raises `Unavailable` when there is no room. A caller that goes away does not stop the job."""
+    async def run(self, job: Callable[[], T | Later[T]]) -> T:
+        """The result of a job. Raises `Unavailable` when there is no room. A caller that goes away does not stop the job.
+
+        A result that counts later is not waited for in a thread.
+        """
         if self.busy >= self.room:
             raise Unavailable("too many runs are waiting; try again soon (MECHAWAY_MAX_RUNS, MECHAWAY_MAX_WAITING)")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        context = copy_context()  # with the id of the request, for the log
 
         def work() -> None:
             try:
-                outcome: _Outcome = (future, job(), None)
+                result = context.run(job)
+                if type(result) is Later:
+                    value, pending = result.value, result.pending
+                    pending.tell(lambda failure: self._finish((future, value, failure), loop))
+                    return
+                outcome: _Outcome = (future, result, None)
             except BaseException as error:
                 outcome = (future, None, error)
-            self._done.append(outcome)
-            if not self._told:  # one wake-up of the loop serves all that is done until it looks
-                self._told = True
-                loop.call_soon_threadsafe(self._settle)
+            self._finish(outcome, loop)
 
         self.busy += 1
         self._put(work, loop)
         return await future
+
+    def put(self, job: _Job) -> None:
+        """Have a job done that nobody waits for, and that raises nothing. From the event loop only."""
+        self._put(job, asyncio.get_running_loop())
+
+    def _finish(self, outcome: _Outcome, loop: asyncio.AbstractEventLoop) -> None:
+        self._done.append(outcome)
+        if not self._told:  # one wake-up of the loop serves all that is done until it looks
+            self._told = True
+            loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         self._told = False  # first: what is done from here on is either seen below or told anew
@@ -147,6 +166,10 @@ class OneAtATime(Threads):
     def __init__(self) -> None:
         super().__init__(1, 0)
 
-    async def run(self, job: Callable[[], T]) -> T:
+    async def run(self, job: Callable[[], T | Later[T]]) -> T:
         """The result of a job; the loop stands still meanwhile."""
-        return job()
+        result = job()
+        if isinstance(result, Later):
+            result.pending.wait()
+            return result.value
+        return result

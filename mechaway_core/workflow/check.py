@@ -32,6 +32,7 @@ from mechaway_core.sandbox import Chunk, Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.workflow.document import WORKFLOW_FIELDS, canonical
 from mechaway_core.workflow.plan import ANY_METHOD, methods_of, reachable, segments_of, topological
+from mechaway_core.workflow.rules import MOST_PATHS, PATH_RULE, hidden_path
 from mechaway_core.workflow.shape import EdgeShape, NodeShape, WorkflowShape, findings, params_model
 
 MOST_PROBLEMS = 1000  # more than anybody reads; a hostile document must not make the answer larger than itself
@@ -137,6 +138,17 @@ class _Look:
         if isinstance(document.get("nodes"), list) and not document["nodes"]:
             self.error("/nodes", "the workflow has no nodes")
         self.text(document, "", WORKFLOW_FIELDS[:3])
+        if isinstance(document.get("settings"), dict):
+            self.rules(document["settings"])
+
+    def rules(self, settings: Mapping[str, Any]) -> None:
+        named = settings.get("on_failure")
+        if isinstance(named, str) and not is_id(named):
+            self.error("/settings/on_failure", f'"{shorten(named)}" cannot be the id of a workflow: an id {ID_RULE}')
+        paths = settings.get("redact")
+        for number, path in enumerate(paths[:MOST_PATHS] if isinstance(paths, list) else ()):
+            if isinstance(path, str) and hidden_path(path) is None:
+                self.error(f"/settings/redact/{number}", f'"{shorten(path)}" leads to no value: {PATH_RULE}')
 
     def text(self, holder: Mapping[str, Any], at: str, names: Sequence[str], node: str | None = None) -> None:
         """No NUL in what is shown and compared: databases and terminals cut there."""

@@ -20,6 +20,7 @@ from mechaway_core.expressions import Outputs, Pins, SecretRef, texts_in, with_r
 from mechaway_core.names import secret_name
 from mechaway_core.node import MAIN, Node, Trigger, params_of
 from mechaway_core.nodes import find_type
+from mechaway_core.workflow.rules import Rules, rules_of
 
 ANY_METHOD = "*"
 
@@ -129,6 +130,7 @@ class Plan:
     steps: tuple[Step, ...]
     index: Mapping[str, int]
     routes: tuple[Route, ...]
+    rules: Rules = Rules()
     starts: dict[int, Start] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -143,6 +145,10 @@ class Plan:
             for parent, _ in step.parents:
                 children[parent].append(step.index)
         return tuple(tuple(below) for below in children)
+
+    def below(self, step: int) -> set[int]:
+        """A step and all that it leads to."""
+        return reachable([step], self._children)
 
     def start(self, trigger: int) -> Start:
         """What a run that starts at this step walks. Worked out at its first run and kept."""
@@ -186,6 +192,7 @@ def compile_plan(document: Mapping[str, Any], version: int = 0) -> Plan:
         steps=steps,
         index={step.id: step.index for step in steps},
         routes=routes_of(steps),
+        rules=rules_of(document.get("settings", {})),
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Node, params_of
+from mechaway_core.workflow.rules import MOST_PATHS, PATH_RULE, Policy
 
 Seconds = Annotated[float, Gt(0), Le(86_400)]
 RetryReason = Literal["timeout", "error", "script", "query", "http", "unavailable", "4xx", "5xx"] | Annotated[int, Ge(100), Le(599)]
@@ -35,6 +36,14 @@ class SettingsShape(_Shape):
     """Settings of a workflow."""
 
     timeout: Seconds | None = Field(None, description="Seconds a whole run may take.")
+    record: Policy | None = Field(None, description="Which runs are put on record (MECHAWAY_RECORD).")
+    keep_days: Annotated[float, Gt(0), Le(36_500)] | None = Field(None, description="Days that records are kept (MECHAWAY_RUN_DAYS).")
+    redact: Annotated[list[str], MaxLen(MOST_PATHS)] | None = Field(None, description=f"Values that records do not show: {PATH_RULE}.")
+    on_failure: str | None = Field(None, description="The workflow whose ErrorTrigger hears of runs that failed or were lost or missed.")
+    on_lost: Literal["again", "fail"] | None = Field(
+        None,
+        description='A run whose process ended is begun "again", or ends with "fail": the default, but for accepted runs.',
+    )
 
 
 class NodeShape(_Shape):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cloud.containers import notes
 from tests.cloud.emulator import PYTHON, ROOT, Emulator, machine
+from tests.cloud.runner import Letters
 from tests.cloud.stack import NO_CONFIG, SAM, Cloud, Stack, sam
 
 _begun = time.monotonic()
@@ -81,6 +82,15 @@ def server(installation: Cloud) -> Cloud:
     """The installation without workflows, secrets and projects of other modules, under the name that journeys know."""
     installation.clear()
     return installation
+
+
+@pytest.fixture
+def letters(stack: Stack) -> Iterator[Letters]:
+    """The dead-letter queue, empty before and after."""
+    found = Letters(stack)
+    found.queue.purge_queue(QueueUrl=found.url)
+    yield found
+    found.queue.purge_queue(QueueUrl=found.url)
 
 
 @pytest.hookimpl(wrapper=True)

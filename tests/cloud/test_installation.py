@@ -31,12 +31,14 @@ def denied(stack: Stack, role: str, *actions: str) -> Iterator[None]:
 
 
 def test_the_function_acts_by_its_role_and_what_the_role_may_not_is_told_without_a_trace(server: Cloud, stack: Stack) -> None:
-    server.save(echo("before"))
+    server.save(echo("before") | {"settings": {"record": "none"}})
+    server.save(echo("recorded"))
     with denied(stack, "ApiRole", "s3:PutObject"):
         answer = server.http.post("/api/workflows", json=echo("refused"))
         problem(answer, answer.status_code)
         assert answer.status_code >= 500
         assert server.http.post("/webhook/before", json=1).json() == 1
+        problem(server.http.post("/webhook/recorded", json=1), 503)
     problem(server.http.get("/api/workflows/refused"), 404)
     assert server.http.post("/api/workflows", json=echo("refused")).status_code == 201
 

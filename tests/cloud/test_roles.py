@@ -61,9 +61,11 @@ def refused(role: Likeness, calls: dict[str, Call]) -> list[str]:
 
 @every_role
 def test_both_may_do_the_work(role: Likeness, stack: Stack) -> None:
-    bucket, key = stack.bucket, stack.outputs["KeyArn"]
+    bucket, key, runner = stack.bucket, stack.outputs["KeyArn"], stack.arn("RunnerFunction")
     calls: dict[str, Call] = {
+        "hand a run to the runner": lambda to: to.client("lambda").invoke(FunctionName=runner, Payload=b'{"kind": "reconcile"}'),
         "put": lambda to: to.client("s3").put_object(Bucket=bucket, Key="try/object", Body=b"x"),
+        "put a record": lambda to: to.client("s3").put_object(Bucket=bucket, Key="try/object", Body=b"x", Tagging="days=7"),
         "get": lambda to: to.client("s3").get_object(Bucket=bucket, Key="try/object"),
         "list": lambda to: to.client("s3").list_objects_v2(Bucket=bucket),
         "delete": lambda to: to.client("s3").delete_object(Bucket=bucket, Key="try/object"),
@@ -76,9 +78,8 @@ def test_both_may_do_the_work(role: Likeness, stack: Stack) -> None:
 
 
 def test_each_may_do_what_is_its_own_and_the_other_may_not(api: Likeness, runner: Likeness, stack: Stack) -> None:
-    function, queue, token = stack.arn("RunnerFunction"), stack.physical("DeadLetterQueue"), stack.physical("TokenSecret")
+    queue, token = stack.physical("DeadLetterQueue"), stack.physical("TokenSecret")
     asked: dict[str, Call] = {
-        "start a run elsewhere": lambda to: to.client("lambda").invoke(FunctionName=function, Payload=b'{"kind": "reconcile"}'),
         "read the token": lambda to: to.client("secretsmanager").get_secret_value(SecretId=token),
     }
     letters: dict[str, Call] = {"leave a dead letter": lambda to: to.client("sqs").send_message(QueueUrl=queue, MessageBody="{}")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from mechaway_core.aws.schedules import Place, RuleSchedules
 from mechaway_core.ports import Schedule
 from mechaway_core.settings import Settings
 from tests.cloud.clockwork import PATIENCE, clock, fires, soon
+from tests.cloud.runner import Letters, ask, send
 from tests.cloud.stack import Cloud, Stack
 from tests.journeys.server import chain, hook, lua, until
 
@@ -38,22 +38,6 @@ def handed_over(who: str) -> dict[str, Any]:
     return {**about, "items": [{"who": who}]}
 
 
-def send(stack: Stack, event: Any) -> None:
-    """Invoke the runner as the API and EventBridge do."""
-    sent = stack.emulator.client("lambda").invoke(
-        FunctionName=stack.physical("RunnerFunction"), InvocationType="Event", Payload=json.dumps(event)
-    )
-    assert sent["StatusCode"] == 202
-
-
-def ask(stack: Stack, event: Any) -> dict[str, Any]:
-    """Invoke the runner and wait for what it says."""
-    answer = stack.emulator.client("lambda").invoke(FunctionName=stack.physical("RunnerFunction"), Payload=json.dumps(event))
-    said: dict[str, Any] = json.loads(answer["Payload"].read())
-    assert "FunctionError" not in answer, said
-    return said
-
-
 def rules(stack: Stack, workflow_id: str) -> list[str]:
     """The names of the rules that are there for a workflow."""
     pages = stack.emulator.client("events").get_paginator("list_rules").paginate()
@@ -67,29 +51,6 @@ def leave_a_rule(stack: Stack, workflow_id: str) -> None:
     schedules = RuleSchedules(lambda: stack.emulator.client("events"), Place.of(settings))
     schedules.put("default", Schedule(workflow_id, "clock", "* * * * *"))
     assert len(rules(stack, workflow_id)) == 1
-
-
-@pytest.fixture
-def letters(stack: Stack) -> Iterator[Letters]:
-    """The dead-letter queue, empty before and after."""
-    found = Letters(stack)
-    found.queue.purge_queue(QueueUrl=found.url)
-    yield found
-    found.queue.purge_queue(QueueUrl=found.url)
-
-
-class Letters:
-    """What is in the dead-letter queue of a stack."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.queue = stack.emulator.client("sqs")
-        self.url = stack.physical("DeadLetterQueue")
-
-    def take(self) -> Any:
-        """The event of the next letter; None when there is none."""
-        for message in self.queue.receive_message(QueueUrl=self.url).get("Messages", []):
-            return json.loads(message["Body"])["requestPayload"]
-        return None
 
 
 def test_a_run_that_was_handed_over_is_made(noter: Cloud, stack: Stack) -> None:

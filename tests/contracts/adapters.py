@@ -13,10 +13,11 @@ from typing import Any
 from mechaway_core.aws import efs
 from mechaway_core.aws.clients import clients
 from mechaway_core.aws.projects import S3Projects
+from mechaway_core.aws.records import S3Records
 from mechaway_core.aws.store import S3Store
 from mechaway_core.aws.tables import S3Tables
-from mechaway_core.folders import FolderProjects, FolderStore, FolderTables
-from mechaway_core.ports import Projects, Store, Tables
+from mechaway_core.folders import FolderProjects, FolderRecords, FolderStore, FolderTables
+from mechaway_core.ports import Projects, Records, Store, Tables
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from tests import s3_server
@@ -33,20 +34,22 @@ class Adapters:
     store: Store
     tables: Tables
     projects: Projects
+    records: Records
     close: Callable[[], None]
 
 
-def _wal(place: Path, **changes: Any) -> Adapters:
-    return _files("wal", place, ProjectFiles(Settings(data_dir=place, **changes)))
+def _wal(place: Path, owner: str = "one", **changes: Any) -> Adapters:
+    settings = Settings(data_dir=place, **changes)
+    return _files("wal", settings, owner, ProjectFiles(settings))
 
 
-def _efs(place: Path, **changes: Any) -> Adapters:
+def _efs(place: Path, owner: str = "one", **changes: Any) -> Adapters:
     """The same files with a rollback journal: what a file system without shared memory gets."""
-    files = efs.open_projects(Settings(data_dir=place, **changes))
-    return Adapters("efs", place, FolderStore(files), FolderTables(files), FolderProjects(files), files.close)
+    settings = Settings(data_dir=place, **changes)
+    return _files("efs", settings, owner, efs.open_projects(settings))
 
 
-def _s3(place: Path, **changes: Any) -> Adapters:
+def _s3(place: Path, owner: str = "one", **changes: Any) -> Adapters:
     """A bucket for each place. Copies of tables are in the place."""
     s3_server.reach()
     chosen: dict[str, Any] = {"bucket": bucket_of(place), "cache_dir": place / "cache", "s3_timeout": 60.0} | changes
@@ -61,7 +64,8 @@ def _s3(place: Path, **changes: Any) -> Adapters:
         tables.close()
         s3.close()
 
-    return Adapters("s3", place, S3Store(s3, projects, settings.revalidate_seconds), tables, projects, close)
+    store = S3Store(s3, projects, settings.revalidate_seconds)
+    return Adapters("s3", place, store, tables, projects, S3Records(s3, projects, owner), close)
 
 
 def bucket_of(place: Path) -> str:
@@ -69,8 +73,9 @@ def bucket_of(place: Path) -> str:
     return "test-" + hashlib.sha256(str(place).encode()).hexdigest()[:20]
 
 
-def _files(name: str, place: Path, files: ProjectFiles) -> Adapters:
-    return Adapters(name, place, FolderStore(files), FolderTables(files), FolderProjects(files), files.close)
+def _files(name: str, settings: Settings, owner: str, files: ProjectFiles) -> Adapters:
+    records = FolderRecords(files, owner, settings.runs_max_mb)
+    return Adapters(name, settings.data_dir, FolderStore(files), FolderTables(files), FolderProjects(files), records, files.close)
 
 
 FACTORIES: dict[str, Callable[..., Adapters]] = {"wal": _wal, "efs": _efs, "s3": _s3}

@@ -14,7 +14,7 @@ from tests.contracts.adapters import FACTORIES, Adapters
 
 @pytest.fixture(params=list(FACTORIES))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Adapters]]:
-    """Makes sets of adapters over one place; keywords are settings."""
+    """Makes sets of adapters over one place; keywords are settings, and `owner`, whose the open runs are."""
     made: list[Adapters] = []
 
     def factory(**settings: Any) -> Adapters:

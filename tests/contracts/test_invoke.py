@@ -1,9 +1,10 @@
-"""What every `Invoke` does: it hands a run over and does not wait. In AWS the runner's dispatch stands at the other end."""
+"""What every `Invoke` does: it has a run begun that is on record, and does not wait. In AWS the runner's dispatch is at the other end."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -16,16 +17,13 @@ import pytest
 
 from mechaway_core.app import App
 from mechaway_core.aws import runner
-from mechaway_core.aws.invoke import MOST, LambdaInvoke
+from mechaway_core.aws.invoke import LambdaInvoke
 from mechaway_core.errors import Invalid, NotFound, Unavailable
-from mechaway_core.folders import FolderStore
-from mechaway_core.handover import Handover
-from mechaway_core.local import build
-from mechaway_core.local.clock import LocalClock
 from mechaway_core.local.invoke import LocalInvoke
+from mechaway_core.ports import RunQuery
 from mechaway_core.settings import Settings
-from mechaway_core.sqlite import ProjectFiles
-from tests.account import Account, answer, failing, hooked
+from tests.account import Account, failing
+from tests.home import app_over
 
 WRITES: dict[str, Any] = {
     "id": "wf",
@@ -83,32 +81,35 @@ class Started:
         return [row["n"] for row in self.app.rows("default", "seen", limit=5000).rows]
 
 
-def over_lambda(app: App, service: LambdaService, account: Account) -> LambdaInvoke:
-    """Hands the app's runs to the service."""
-    client = account.client("lambda", service.endpoint)
-    invoke = LambdaInvoke(lambda: client, "the-runner", app.handover, LocalClock())
-    app._invoke = invoke
-    return invoke
+def until_all_are_over(app: App) -> None:
+    """Wait until no run is open any more."""
+    while app.runs.records.find("default", RunQuery(statuses=("queued", "running"))).lines:
+        time.sleep(0.01)
 
 
 @pytest.fixture(params=["local", "lambda"])
 def started(request: pytest.FixtureRequest, tmp_path: Path, account: Account) -> Iterator[Started]:
-    app = build(Settings(data_dir=tmp_path, sync="normal", lua_workers=1))
-    app.create("default", WRITES)
+    settings = Settings(data_dir=tmp_path, sync="normal", lua_workers=1)
     if request.param == "local":
-        invoke = app._invoke
-        assert isinstance(invoke, LocalInvoke)
-        yield Started(app, lambda: invoke._pool.shutdown() if invoke._pool is not None else None)
+        local = LocalInvoke(2, 100)
+        app = app_over(settings, invoke=local)
+        local.serve(app.runs.work_off)
+        app.create("default", WRITES)
+        yield Started(app, lambda: until_all_are_over(app))
     else:
         with LambdaService(lambda event: runner.dispatch(event, None, app)) as service:
-            over_lambda(app, service, account)
+            client = account.client("lambda", service.endpoint)
+            app = app_over(settings, invoke=LambdaInvoke(lambda: client, "the-runner"), gathers=False)
+            app.create("default", WRITES)
             yield Started(app, service.finish)
     app.close()
 
 
 def test_a_run_is_begun_without_waiting_for_it(started: Started) -> None:
-    started.app.start_elsewhere("default", "wf", "hook", [{"n": 1}, {"n": 2}])
+    run = started.app.start_elsewhere("default", "wf", "hook", [{"n": 1}, {"n": 2}])
+    assert started.app.runs.is_kept("default", run.info.id)
     assert started.seen() == [1, 2]
+    assert started.app.history.get("default", run.info.id)["status"] == "succeeded"
 
 
 def test_each_start_is_a_run_of_its_own(started: Started) -> None:
@@ -119,45 +120,93 @@ def test_each_start_is_a_run_of_its_own(started: Started) -> None:
 
 def test_items_of_any_size_arrive(started: Started) -> None:
     items = [{"n": number, "padding": "ü" * 1000} for number in range(1000)]
-    assert len(json.dumps(items)) > MOST
     started.app.start_elsewhere("default", "wf", "hook", items)
     assert started.seen() == list(range(1000))
-    assert started.app.handover.sweep("default", LocalClock().now() + 10 * 86_400) <= 1  # the claim; the parcel is gone already
 
 
-def test_what_cannot_be_started_is_refused_before_it_is_handed_over(started: Started) -> None:
+def test_what_cannot_be_started_is_refused_before_it_is_on_record(started: Started) -> None:
     with pytest.raises(NotFound):
         started.app.start_elsewhere("default", "none")
     with pytest.raises(Invalid):
         started.app.start_elsewhere("default", "wf", "save")
+    started.finish()
+    assert started.app.runs.records.find("default", RunQuery()).lines == []
 
 
-def test_a_server_that_shuts_down_takes_no_more_and_says_what_it_leaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+# -- on a laptop
+
+
+def test_what_a_server_that_shuts_down_has_not_begun_is_left_to_another_one() -> None:
     began, go = threading.Event(), threading.Event()
-    invoke = LocalInvoke(1)
+    invoke = LocalInvoke(1, 100)
+    seen: list[str] = []
 
-    def run(*_: Any) -> Any:
+    def work(_project: str, run_id: str) -> None:
+        seen.append(run_id)
         began.set()
         go.wait(30)
-        raise NotFound("it was deleted")
 
-    invoke.serve(run)
-    invoke.start("default", "wf", "hook", [])
-    invoke.start("default", "wf2", "hook", [])
+    invoke.serve(work)
+    invoke.start("default", "one", "wf")
+    invoke.start("default", "two", "wf")
     assert began.wait(30)
     closing = threading.Thread(target=invoke.close)
     closing.start()
     while not invoke._closed:
         pass
     with pytest.raises(Unavailable, match="shutting down"):
-        invoke.start("default", "wf3", "hook", [])
+        invoke.start("default", "three", "wf")
     go.set()
     closing.join()
-    assert "wf in project default was not begun: it was deleted" in caplog.text
-    assert "wf2 in project default was not begun: the server shuts down" in caplog.text
+    assert seen == ["one"]
 
 
-# -- Lambda on bad days
+def test_when_too_many_wait_no_more_are_accepted() -> None:
+    go = threading.Event()
+    invoke = LocalInvoke(1, 2)
+
+    def work(_project: str, _run_id: str) -> None:
+        go.wait(30)
+
+    invoke.serve(work)
+    for number in range(3):
+        invoke.check()
+        invoke.start("default", str(number), "wf")
+        while number == 0 and invoke._line:  # until a thread has taken it
+            pass
+    with pytest.raises(Unavailable, match="MECHAWAY_MAX_ACCEPTED"):
+        invoke.check()
+    go.set()
+    invoke.close()
+
+
+def test_a_mistake_of_ours_in_one_run_keeps_no_other_from_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    done = threading.Event()
+
+    def work(_project: str, run_id: str) -> None:
+        if run_id == "one":
+            raise ZeroDivisionError
+        done.set()
+
+    invoke = LocalInvoke(1, 10)
+    invoke.serve(work)
+    invoke.start("default", "one", "wf")
+    invoke.start("default", "two", "wf")
+    assert done.wait(30)
+    invoke.close()
+    assert "run one in project default ended by a mistake of ours" in caplog.text
+
+
+# -- Lambda
+
+
+def test_an_event_says_which_run_and_nothing_of_what_is_in_it(account: Account) -> None:
+    events: list[Any] = []
+    with LambdaService(events.append) as service:
+        client = account.client("lambda", service.endpoint)
+        LambdaInvoke(lambda: client, "the-runner").start("shop", "an id", "wf")
+        service.finish()
+    assert events == [{"kind": "run", "project": "shop", "run_id": "an id", "workflow": "wf"}]
 
 
 @pytest.mark.parametrize(
@@ -169,27 +218,18 @@ def test_a_server_that_shuts_down_takes_no_more_and_says_what_it_leaves(tmp_path
         ("ServiceException", "cannot hand the run to the runner"),
     ],
 )
-@pytest.mark.parametrize("size", [1, MOST])
-def test_a_start_that_lambda_refuses_is_a_sentence_and_leaves_nothing(
-    account: Account, tmp_path: Path, code: str, words: str, size: int
-) -> None:
+def test_a_start_that_lambda_refuses_is_a_sentence(account: Account, code: str, words: str) -> None:
     client = account.client("lambda")
-    store = FolderStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
-    invoke = LambdaInvoke(lambda: client, "the-runner", Handover(store), LocalClock())
     with failing(client, "Invoke", code), pytest.raises(Unavailable, match=words):
-        invoke.start("default", "wf", "hook", ["x" * size])
-    assert store.keys("default", "") == []
+        LambdaInvoke(lambda: client, "the-runner").start("default", "an id", "wf")
 
 
-def test_a_smaller_limit_of_lambda_s_is_met_with_a_parcel(account: Account, tmp_path: Path) -> None:
-    events: list[Any] = []
-    store = FolderStore(ProjectFiles(Settings(data_dir=tmp_path, sync="normal")))
-    with LambdaService(events.append) as service:
-        client = account.client("lambda", service.endpoint)
-        first = iter([answer({"Message": "too large"}, 413, "RequestTooLargeException")])
-        with hooked(client, "Invoke", lambda **_: next(first, None)):
-            LambdaInvoke(lambda: client, "the-runner", Handover(store), LocalClock()).start("default", "wf", "hook", [1, 2])
-        service.finish()
-    [event] = events
-    assert "items" not in event
-    assert Handover(store).receive("default", event["parcel"]) == [1, 2]
+def test_what_lambda_refused_is_on_record_all_the_same(account: Account, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    client = account.client("lambda")
+    app = app_over(Settings(data_dir=tmp_path, sync="normal"), invoke=LambdaInvoke(lambda: client, "the-runner"), gathers=False)
+    app.create("default", WRITES)
+    with failing(client, "Invoke", "ServiceException"):
+        run = app.start_elsewhere("default", "wf", "hook", [{"n": 1}])
+    assert app.history.get("default", run.info.id)["status"] == "queued"
+    assert "could not be handed over yet" in caplog.text
+    app.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import apsw
 
 from mechaway_core.errors import MechawayError, Stale
-from mechaway_core.ports import Column, Session, Stored
+from mechaway_core.ports import Column, RunLine, RunRecord, Session, Stored
+from mechaway_core.record import new_run_id
 from tests.contracts.adapters import FACTORIES, Adapters
 
 COLUMNS = (Column("who"), Column("n"))
@@ -120,7 +122,20 @@ def insert_large(session: Session) -> None:
     session.insert_rows("t", [{"who": "x" * 5_000_000, "n": 0}], COLUMNS)
 
 
-ACTIONS = (count_up, insert, insert_for_ever, hold, create, delete, replace, put_as_nobody, put_beyond_a_limit)
+def some_run(who: int, number: int) -> RunRecord:
+    """The record of a run that tells who wrote it."""
+    now = time.time()
+    line = RunLine(new_run_id(now), f"of-{who}", number, "succeeded", "manual", "hook", now, now)
+    return RunRecord(line, b'{"nodes": []}')
+
+
+def write_runs(adapters: Adapters, who: str, times: str) -> None:
+    """Put runs on record, one by one."""
+    for number in range(int(times)):
+        adapters.records.write("default", [some_run(int(who), number)])
+
+
+ACTIONS = (count_up, insert, insert_for_ever, hold, create, delete, replace, put_as_nobody, put_beyond_a_limit, write_runs)
 
 if __name__ == "__main__":
     _, name, place, action, *arguments = sys.argv

@@ -73,13 +73,16 @@ def test_costs_on_the_page_are_what_the_prices_make_of_the_calls() -> None:
         "webhook + Lua": OVERHEAD + SCRIPT,
         "webhook + Lua + row": OVERHEAD + SCRIPT,
         "webhook + Lua + HTTP call": OVERHEAD + SCRIPT + OUTSIDE,
+        "accepted webhook + Lua + row": 2 * OVERHEAD + SCRIPT,
         "scheduled + Lua + row": OVERHEAD + SCRIPT,
     }
     assert [row[0] for row in rows] == [*beside, "nothing at all, a month"]
     assert list(beside) == [shape.title for shape in shapes("http://localhost")]
     for title, gets, puts, milliseconds, dollars in rows[:-1]:
         seconds = beside[title] + S3_CALL * (int(gets) + int(puts))
-        usage = Usage(puts=int(puts), gets=int(gets), seconds=seconds, over_http=not title.startswith("scheduled"))
+        functions = 2 if title.startswith("accepted") else 1
+        over_http = not title.startswith("scheduled")
+        usage = Usage(puts=int(puts), gets=int(gets), seconds=seconds, functions=functions, over_http=over_http)
         assert (milliseconds, dollars) == (f"{seconds * 1000:.0f}", f"{dollars_per_million(usage):.2f}"), title
     assert rows[-1][-1] == f"{dollars_idle_per_month():.2f}"
     assert f"prices of {AS_OF}" in PAGE

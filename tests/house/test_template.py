@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from bench.prices import ALARMS
+from mechaway_core.aws.records import KEEP_CLASSES
 from mechaway_core.settings import Settings, variable
 from tests.house.tree import PACKAGE, ROOT
 
@@ -37,6 +38,7 @@ ACTION_OF = {
 WITHOUT_A_CALL = {
     "s3:GetObject": "s3.py signs requests itself",
     "s3:PutObject": "s3.py signs requests itself",
+    "s3:PutObjectTagging": "s3.py signs requests itself; for how long a record is kept",
     "s3:DeleteObject": "s3.py signs requests itself",
     "s3:ListBucket": "listings, and 404 rather than 403 for what is not there",
     "s3:AbortMultipartUpload": "files that are given up",
@@ -152,6 +154,13 @@ def test_no_role_has_a_policy_of_aws() -> None:
         assert "Role" in function
 
 
+def test_both_functions_may_hand_runs_to_the_runner_and_to_no_other_function() -> None:
+    """The runner does so with what got lost, what is caught up, and the runs of those who hear of a failure."""
+    [(name, statement)] = [(name, one) for name, one in granted() if "lambda:InvokeFunction" in actions(one) and name != "SchedulerRole"]
+    assert name == "Work"
+    assert statement["Resource"]["Fn::Sub"].endswith(":function:mechaway-${Stage}-runner")
+
+
 def test_functions_have_roles_of_their_own() -> None:
     roles = [function["Role"]["Fn::GetAtt"] for function in of_type("AWS::Serverless::Function").values()]
     assert sorted(roles) == ["ApiRole.Arn", "RunnerRole.Arn"]
@@ -196,7 +205,20 @@ def test_the_bucket_is_encrypted_versioned_and_cleaned_up() -> None:
     tables = rules["old-versions-of-tables"]["NoncurrentVersionExpiration"]
     assert tables == {"NoncurrentDays": {"Ref": "TableVersionDays"}}
     assert TEMPLATE["Parameters"]["TableVersionDays"]["Default"] <= TEMPLATE["Parameters"]["VersionDays"]["Default"]
-    assert {rule["Prefix"] for rule in rules.values() if "ExpirationInDays" in rule} == {"files/", "runs/"}
+    assert {rule["Prefix"] for rule in rules.values() if "ExpirationInDays" in rule} == {"files/", "runs/", "kept/", "stops/"}
+
+
+def test_records_of_runs_go_after_the_days_of_the_stack_or_of_their_workflow() -> None:
+    (bucket,) = of_type("AWS::S3::Bucket").values()
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    [plain] = [rule for rule in rules if rule.get("Prefix") == "runs/"]
+    assert plain["ExpirationInDays"] == {"Ref": "RunDays"}
+    kept = [rule for rule in rules if rule.get("Prefix") == "kept/" and "ExpirationInDays" in rule]
+    assert [rule["TagFilters"] for rule in kept] == [[{"Key": "days", "Value": str(days)}] for days in KEEP_CLASSES]
+    assert [rule["ExpirationInDays"] for rule in kept] == list(KEEP_CLASSES)
+    assert [rule for rule in rules if rule.get("Prefix") == "open/" and "ExpirationInDays" in rule] == []
+    for prefix in ("runs/", "kept/", "open/", "stops/"):  # what is deleted is to be gone
+        assert any(rule.get("Prefix") == prefix and rule.get("NoncurrentVersionExpiration") == {"NoncurrentDays": 1} for rule in rules)
 
 
 def test_what_holds_data_outlives_the_stack_and_nothing_else_does() -> None:
@@ -265,6 +287,9 @@ def test_every_variable_of_the_functions_is_a_setting() -> None:
 
 def test_what_the_settings_accept_the_parameters_accept() -> None:
     assert Settings.load({variable("file_days"): str(TEMPLATE["Parameters"]["FileDays"]["MinValue"])}).file_days == 1
+    for bound in ("MinValue", "MaxValue"):
+        days = TEMPLATE["Parameters"]["RunDays"][bound]
+        assert Settings.load({variable("run_days"): str(days)}).run_days == days
     for parameter, setting in {"Storage": "storage", "Schedules": "schedules"}.items():
         for value in TEMPLATE["Parameters"][parameter]["AllowedValues"]:
             assert getattr(Settings.load({variable(setting): value}), setting) == value

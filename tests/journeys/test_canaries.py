@@ -23,7 +23,7 @@ from psycopg import sql
 
 from tests import postgres
 from tests.journeys.canaries import Answers, hunt
-from tests.journeys.server import Server, chain, hook, lua, problem
+from tests.journeys.server import Server, chain, hook, lua, problem, until
 from tests.web_server import Reply, Seen, WebServer, as_json, certificate
 
 STEM = 11  # characters at the beginning of a canary, which no encoder changes and which tell each from the others
@@ -40,6 +40,9 @@ def ends(server: Server, answers: Answers, values: Collection[str]) -> None:
     """Look at everything, on a server that is there, one that was killed, and one that came again."""
     for path in ("secrets", "tables", "tables/seen/rows?limit=1000", "workflows", "access/refusals"):
         assert answers.keep(server.http.get(f"/api/{path}")).status_code == 200
+    lines = answers.keep(server.http.get("/api/runs?limit=1000")).json()["runs"]
+    for line in lines:
+        assert answers.keep(server.http.get(f"/api/runs/{line['run_id']}")).status_code == 200
     looked_for = [*values, *(value[:STEM] for value in values if value.startswith("c4nary"))]
     hunt(server, answers.texts, looked_for)
     server.kill()
@@ -379,7 +382,25 @@ def test_no_secret_gets_out_of_webhooks_whoever_calls(data: Path) -> None:
             by_all = {"key": '{{ $headers["x-other"] }} {{ $json.a }} {{ $query.q }}'}
             server.save(walked(kind, auth=auth, path="/:a", dedupe=by_all))
             call_with_secret(server, heard, kind, name, HELD[name])
+            server.save(walked(f"{kind}-later", auth=auth, path="/:a", mode="accept"))
+            accept_with_secret(server, heard, kind, HELD[name])
         ends(server, heard, tuple(HELD.values()))
+
+
+def accept_with_secret(server: Server, heard: Answers, kind: str, secret: str) -> None:
+    """A call whose run is accepted, which holds the secret wherever a caller could put it; what is on record of it before and after."""
+    said = secret if kind in ("bearer", "basic", "header") else "plain"
+    body = json.dumps({"a": said, said: [1]}).encode()
+    headers = {"content-type": b"application/json", "x-other": said.encode(), "cookie": said.encode()} | credentials(kind, secret, body)
+    address = f"/webhook/{kind}-later/{quote(said, safe='')}?q={quote(said)}"
+    answer = heard.keep(server.http.post(address, content=body, headers=[(name.encode(), value) for name, value in headers.items()]))
+    assert answer.status_code == 202, answer.text
+    where = answer.headers["location"]
+
+    def over() -> bool:
+        return bool(heard.keep(server.http.get(where)).json()["status"] == "succeeded")
+
+    until(over, "the end of an accepted run")
 
 
 def call_with_secret(server: Server, heard: Answers, kind: str, name: str, secret: str) -> None:

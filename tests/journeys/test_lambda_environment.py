@@ -18,9 +18,11 @@ from mechaway_core.local import build
 from mechaway_core.local.watch import read_workflow
 from mechaway_core.sandbox.worker import TEARDOWN
 from mechaway_core.settings import Settings
-from tests.lambda_events import event, json_of
+from tests.journeys.server import echo
+from tests.lambda_events import Context, call, event, json_of
 
 ROOT = Path(__file__).parents[2]
+TRACE = "1-5759e988-bd862e3fe1be46a994272793"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Lambda is Linux: signals, /proc and limits are used as they are there")
 
@@ -32,12 +34,15 @@ class Environment:
         keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH")}  # no HOME, above all
         keep |= {"MECHAWAY_DATA_DIR": str(folder / "data"), "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         keep |= {"MECHAWAY_API_TOKEN": "x", "MECHAWAY_LUA_WORKERS": "2"}
+        keep |= {"AWS_LAMBDA_FUNCTION_NAME": "mechaway-test-api", "_X_AMZN_TRACE_ID": f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1"}
+        self._log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.lambda_environment", str(folder)],
             cwd=ROOT,
             env=keep,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             start_new_session=True,
         )
@@ -49,6 +54,12 @@ class Environment:
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
+
+    def log(self) -> list[tuple[str, dict[str, Any]]]:
+        """What it logged: the kind of each line as Lambda is told it, and its object."""
+        self._log.seek(0)
+        lines = [line.split(": ", 1) for line in self._log.read().split("\n")[:-1]]
+        return [(kind, json.loads(line)) for kind, line in lines]
 
     def about(self) -> Any:
         """What it says of itself once no Lua process is being started."""
@@ -70,12 +81,14 @@ class Environment:
         """End it."""
         self.process.kill()
         self.process.communicate()
+        self._log.close()
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[Environment]:
     app = build(Settings(data_dir=tmp_path / "data", lua_workers=1))
     app.put("default", read_workflow(ROOT / "examples" / "poc.json"))
+    app.put("default", echo("broken", "error('two\\nlines')"))
     app.close()
     started = Environment(tmp_path)
     yield started
@@ -138,3 +151,32 @@ def test_lua_processes_that_are_gone_after_a_thaw_are_replaced(environment: Envi
         os.kill(child, signal.SIGKILL)
     environment.signal(signal.SIGCONT)
     assert environment.send(event("webhook-post"))["statusCode"] == 200
+
+
+def test_a_line_of_its_log_is_one_object_that_says_which_invocation_and_run_it_is_about(environment: Environment) -> None:
+    failed = json_of(environment.send(call("POST", "/webhook/broken/")))
+    [(kind, line)] = environment.log()
+    assert kind == "json WARNING"
+    assert (line["level"], line["service"], line["logger"]) == ("WARNING", "mechaway", "mechaway.runs")
+    assert (line["cold_start"], line["function_name"], line["function_request_id"]) == (True, "mechaway-test-api", Context.aws_request_id)
+    assert line["xray_trace_id"] == TRACE
+    assert line["request_id"] == event("webhook-post")["requestContext"]["requestId"]
+    about = {name: line[name] for name in ("run_id", "node_id", "workflow_id", "project", "version", "status", "trigger")}
+    assert about == {
+        "run_id": failed["run_id"],
+        "node_id": "work",
+        "workflow_id": "broken",
+        "project": "default",
+        "version": 1,
+        "status": "failed",
+        "trigger": "webhook",
+    }
+    assert "two\nlines" in line["message"]
+
+
+def test_only_the_first_invocation_is_a_cold_start_and_a_caller_may_name_its_request(environment: Environment) -> None:
+    environment.send(event("webhook-post"))
+    answer = environment.send(call("POST", "/webhook/broken/", headers={"x-request-id": "order-17"}))
+    [(_, line)] = environment.log()
+    assert line["cold_start"] is False
+    assert line["request_id"] == answer["headers"]["x-request-id"] == "order-17"

@@ -159,6 +159,36 @@ def test_links_of_the_api_keep_the_stage(function: Lambda) -> None:
     assert project["headers"]["location"] == "/prod/p/shop/api/workflows"
 
 
+ACCEPTS: dict[str, Any] = {
+    "id": "later",
+    "nodes": [{"id": "hook", "node_type": "Webhook", "params": {"path": "/", "mode": "accept"}}],
+    "edges": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "stage", "path", "root"),
+    [
+        ("", "$default", "/webhook/later/", ""),
+        ("", "prod", "/prod/webhook/later/", "/prod"),
+        ("/flows", "$default", "/webhook/later/", "/flows"),
+        ("/flows", "$default", "/flows/webhook/later/", "/flows"),
+    ],
+)
+def test_where_the_run_of_an_accepted_call_is_to_be_found_is_said_with_what_stands_in_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, stage: str, path: str, root: str
+) -> None:
+    with environment(tmp_path, monkeypatch, MECHAWAY_BASE_PATH=base) as function:
+        save(function, ACCEPTS)
+        answer = function(call("POST", path, "{}", {"content-type": "application/json"}, stage=stage))
+        said = json_of(answer)
+        assert (answer["statusCode"], said["status"]) == (202, "queued")
+        assert answer["headers"]["location"] == said["location"] == f"{root}/api/runs/{said['run_id']}"
+        inside = said["location"] if stage == "prod" else said["location"].removeprefix(root)
+        found = function(call("GET", inside, headers=BEARER, stage=stage))
+        assert (found["statusCode"], json_of(found)["run_id"]) == (200, said["run_id"])
+
+
 def test_a_stage_that_is_called_like_an_address_is_cut_off_once(function: Lambda) -> None:
     save(function, POC)
     answer = function(call("GET", "/api/api/workflows", headers=BEARER, stage="api"))

@@ -13,6 +13,7 @@ from mechaway_core import aws, local
 from mechaway_core.app import App
 from mechaway_core.errors import Malformed
 from mechaway_core.local.watch import read_workflow
+from mechaway_core.ports import RunLine, RunRecord
 from mechaway_core.settings import Settings
 from tests.lambda_events import Context, event
 
@@ -33,6 +34,18 @@ def test_an_asynchronous_run_is_run_once_however_often_its_event_comes(app: App)
     assert first["status"] == "succeeded"
     again = handler(event("run-asynchronous"), Context(aws_request_id="b"))
     assert again == {"status": "delivered before"}
+    assert len(app.rows("default", "student_grades").rows) == 1
+
+
+def test_an_accepted_run_is_run_once_however_often_its_event_comes(app: App) -> None:
+    said = event("run-accepted")
+    began = app.clock.now()
+    line = RunLine(said["run_id"], said["workflow"], 1, "queued", "webhook", "hook", began)
+    data = b'{"start": [{"student_id": "s123", "score": 85}], "nodes": [], "promised": true}'
+    app.runs.records.write("default", [RunRecord(line, data)])
+    handler = aws.runner_handler(lambda: app)
+    assert handler(said, Context(aws_request_id="a")) == {"status": "succeeded", "run_id": said["run_id"]}
+    assert handler(said, Context(aws_request_id="b")) == {"status": "delivered before"}
     assert len(app.rows("default", "student_grades").rows) == 1
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import threading
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -193,3 +195,18 @@ def test_what_project_a_run_is_of_is_known_to_its_script(server: Server) -> None
     prefix = make(server, "named")
     server.save(echo("who", "return {project = run.project, workflow = run.workflow_id, trigger = run.trigger}"), "named")
     assert server.http.post(f"{prefix}/webhook/who").json() == {"project": "named", "workflow": "who", "trigger": "webhook"}
+
+
+def _few_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+
+
+def test_many_projects_are_open_at_once_where_a_process_starts_with_few_files(data: Path) -> None:
+    with Server(data, prepare=_few_files) as server:
+        for number in range(40):
+            prefix = make(server, f"many-{number}")
+            server.save(poc(), f"many-{number}")
+            answer = server.http.post(f"{prefix}/webhook/poc-grading-workflow/grade", json={"student_id": "s", "score": 1})
+            assert answer.status_code == 200, answer.text
+            assert len(server.http.get(f"{prefix}/api/runs").json()["runs"]) == 1

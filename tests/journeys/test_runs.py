@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from tests.journeys.server import Server, chain, echo, hook, lua, problem
 
 FLAKY = {
@@ -38,6 +40,11 @@ def test_a_record_tells_what_each_node_took_and_gave(server: Server) -> None:
     assert len(double["log"]) == 1
     assert "seen" in double["log"][0]
     assert all(node["took_ms"] >= 0 for node in record["nodes"])
+
+
+@pytest.mark.parametrize("query", ["status=done", "trigger=hand", "since=yesterday", "limit=0"])
+def test_a_list_of_runs_refuses_what_it_does_not_know(query: str, server: Server) -> None:
+    assert query.partition("=")[0] in problem(server.http.get(f"/api/runs?{query}"), 422)["detail"]
 
 
 def test_a_run_by_hand_starts_where_it_is_told_to(server: Server) -> None:

@@ -143,11 +143,12 @@ def put(server: Server, name: str, value: str, project: str | None = None) -> ht
 # -- the hunt
 
 
-def test_no_canary_gets_out_whatever_fails(plugin: None, data: Path) -> None:
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_no_canary_gets_out_whatever_fails(plugin: None, data: Path, form: str) -> None:
     """By a node type that tells its secret in every way; `test_canaries.py` has the node types that are there."""
     answers, keep = (heard := Answers()).texts, heard.keep
 
-    with Server(data) as server:
+    with Server(data, log=form) as server:
         keep(put(server, "KEY", KEY))
         keep(put(server, "URL", URL))
         for number, how in enumerate(WAYS):

@@ -138,6 +138,18 @@ def test_runs_that_outlast_the_grace_period_are_cancelled(data: Path) -> None:
         assert problem(answer, 503)["run_id"]
 
 
+def test_a_server_that_is_told_to_stop_does_not_wait_for_nodes_that_hang(data: Path) -> None:
+    with Server(data, grace=0.2, lua_timeout=60, lua_workers=2) as server, ThreadPoolExecutor(1) as pool:
+        nodes = [hook(), lua("a", FOREVER), lua("b", FOREVER)]
+        server.save({"id": "forked", "nodes": nodes, "edges": [{"from": "hook", "to": "a"}, {"from": "hook", "to": "b"}]})
+        hanging = started(server, "/webhook/forked", pool)
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+        answer = hanging.result()
+        assert answer is not None
+        assert "the run was cancelled" in problem(answer, 503)["detail"]
+
+
 def test_a_lua_process_that_is_killed_costs_its_own_run_only(data: Path) -> None:
     with Server(data) as server, ThreadPoolExecutor(1) as pool:
         server.save(echo("slow", "local t = os.clock() while os.clock() - t < 4 do end return 1"))

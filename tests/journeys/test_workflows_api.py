@@ -296,6 +296,9 @@ def test_the_api_describes_itself(server: Server) -> None:
         "/api/workflows/{workflow_id}/run",
         "/api/validate",
         "/api/tables/{table}/rows",
+        "/api/runs",
+        "/api/runs/events",
+        "/api/runs/{run_id}/replay",
     ):
         assert path in described["paths"]
     for reference in _references(described):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mechaway_core.app import Answered, App
+from mechaway_core.app import App
+from mechaway_core.calls import Answered
 from mechaway_core.ports import Tables
 from mechaway_core.record import Run
 from mechaway_core.triggers import Call
@@ -73,7 +74,7 @@ class Bench:
         headers: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),),
     ) -> Answered:
         """The chain called by its webhook."""
-        return self.app.call(self.project, self.put(*nodes, hook=hook), Call(method, segments_of(path), query, headers, body))
+        return self.app.calls.answer(self.project, self.put(*nodes, hook=hook), Call(method, segments_of(path), query, headers, body))
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Rows of the project's tables, asked beside the nodes."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mechaway_core.app import App
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.errors import Invalid
 from mechaway_core.postgres import Postgres
 from mechaway_core.settings import Settings
@@ -335,7 +336,7 @@ def test_a_server_that_falls_silent_holds_nobody(bench: Bench, connected: Connec
         proxy.close()
 
 
-def test_a_run_that_was_cancelled_stops_after_its_statement(app: App, bench: Bench, connected: Connected, server: Server) -> None:
+def test_a_run_that_was_cancelled_begins_no_further_statement(app: App, bench: Bench, connected: Connected, server: Server) -> None:
     name = bench.put(query("SELECT pg_sleep(0.5)", about={"id": "first"}), query("CREATE TABLE never ()", about={"id": "second"}))
     runs: list[Any] = []
     thread = threading.Thread(target=lambda: runs.append(app.start(bench.project, name)))
@@ -343,7 +344,8 @@ def test_a_run_that_was_cancelled_stops_after_its_statement(app: App, bench: Ben
     database = connected.conninfo.rpartition("/")[2]
     while not any("pg_sleep" in text and state == "active" for state, text in server.sessions(database)):
         time.sleep(0.01)
-    app.cancel_all()
+    [going] = app.runs._going.values()
+    going.run.cancel()
     thread.join(30)
     assert runs[0].status == "cancelled"
     assert value_of(bench, "SELECT to_regclass('never') IS NULL")
@@ -532,7 +534,7 @@ def test_waiting_for_a_connection_ends_in_time(server: Server, database: str) ->
 def test_connections_go_only_to_addresses_that_were_allowed(server: Server, database: str) -> None:
     asked: list[tuple[str, int]] = []
 
-    def addresses(host: str, port: int, deadline: float) -> list[str]:
+    def addresses(host: str, port: int, deadline: float, cancellation: Cancellation) -> list[str]:
         asked.append((host, port))
         return ["127.0.0.1"]
 

@@ -139,5 +139,5 @@ def test_a_workflow_that_is_switched_off_is_not_there_for_callers(bench: Bench) 
     document = dict(bench.app.get(bench.project, "w").document)
     bench.app.put(bench.project, document | {"active": False})
     with pytest.raises(NotFound, match="switched off"):
-        bench.app.call(bench.project, "w", Call("POST", (), b"", [], b""))
+        bench.app.calls.answer(bench.project, "w", Call("POST", (), b"", [], b""))
     assert bench.app.start(bench.project, "w").status == "succeeded"

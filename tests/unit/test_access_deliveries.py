@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mechaway_core.access.deliveries import MOST_BODY, Claim, Delivered, Deliveries, Kept
-from mechaway_core.errors import Busy, Conflict
+from mechaway_core.access.deliveries import MOST_BODY, WINDOW, Claim, Delivered, Deliveries, Delivery, Kept, KeptBefore
+from mechaway_core.errors import Busy, Conflict, Invalid
 from mechaway_core.folders import FolderStore
 from mechaway_core.local.clock import LocalClock
 from mechaway_core.settings import Settings
@@ -44,8 +44,15 @@ def deliveries(store: FolderStore, time: Time) -> Deliveries:
     return Deliveries(store, time)
 
 
-def claim(deliveries: Deliveries, key: str = "k", *, window: float = 100, run: float = 10, refuse: bool = False) -> Claim:
-    return deliveries.claim("default", "w", "hook", key, window=window, run=run, answer="refuse" if refuse else "first")
+def claim(
+    deliveries: Deliveries, key: str = "k", *, run: str = "r1", window: float = 100, seconds: float = 10, refuse: bool = False
+) -> Claim:
+    return deliveries.claim("default", "w", "hook", Delivery(key, run, seconds, window, "refuse" if refuse else "first"))
+
+
+def printed(deliveries: Deliveries, said: str, run: str = "r1", *, kept: tuple[str, ...] = ()) -> Claim:
+    """The claim to a delivery that says this; the runs `kept` were accepted."""
+    return deliveries.claim("default", "w", "hook", Delivery("k", run, 10, 100, print=said), kept.__contains__)
 
 
 def test_a_delivery_that_was_answered_gets_that_answer_again(deliveries: Deliveries) -> None:
@@ -84,12 +91,12 @@ def test_what_failed_may_be_tried_again(deliveries: Deliveries) -> None:
 
 
 def test_the_claim_of_a_process_that_died_is_taken_over_once_its_run_must_be_over(deliveries: Deliveries, time: Time) -> None:
-    lost = claim(deliveries, run=10)
+    lost = claim(deliveries, seconds=10)
     time.seconds += 14
     with pytest.raises(Busy):
         claim(deliveries)
     time.seconds += 2
-    mine = claim(deliveries, run=10)
+    mine = claim(deliveries, seconds=10)
     lost.settle(ANSWER)  # it was only slow; its answer must not stand for the run that goes on
     lost.release()
     with pytest.raises(Busy):
@@ -97,6 +104,57 @@ def test_the_claim_of_a_process_that_died_is_taken_over_once_its_run_must_be_ove
     mine.settle(ANSWER)
     with pytest.raises(Delivered):
         claim(deliveries)
+
+
+def test_a_run_that_was_cut_off_leaves_its_keys_to_the_one_that_comes_after_it(deliveries: Deliveries, time: Time) -> None:
+    assert claim(deliveries, run="first").keys == "first"
+    time.seconds += 16
+    assert claim(deliveries, run="second").keys == "first"
+    time.seconds += 16
+    third = claim(deliveries, run="third")
+    assert third.keys == "first"
+    third.release()  # it failed, and some of its nodes may have acted
+    assert claim(deliveries, run="fourth").keys == "first"
+
+
+def test_a_claim_that_was_cut_off_is_remembered_for_a_day(deliveries: Deliveries, store: FolderStore, time: Time) -> None:
+    claim(deliveries, run="first")
+    time.seconds += WINDOW + 14
+    claim(deliveries, "another").settle(ANSWER)
+    assert claim(deliveries, run="second").keys == "first"
+    time.seconds += WINDOW + 16
+    for number in range(4):
+        claim(deliveries, f"others {number}").settle(ANSWER)
+    assert claim(deliveries, run="third").keys == "third"
+
+
+def test_a_key_that_came_with_something_else_is_refused_whatever_became_of_that(deliveries: Deliveries, time: Time) -> None:
+    first = printed(deliveries, "one")
+    with pytest.raises(Invalid, match="another request"):
+        printed(deliveries, "two")
+    with pytest.raises(Invalid, match="another request"):
+        printed(deliveries, "two", kept=("r1",))
+    time.seconds += 16
+    with pytest.raises(Invalid, match="another request"):
+        printed(deliveries, "two")
+    time.seconds -= 16
+    first.settle(ANSWER)
+    with pytest.raises(Invalid, match="another request"):
+        printed(deliveries, "two")
+    with pytest.raises(Delivered):
+        printed(deliveries, "one")
+    time.seconds += 101
+    printed(deliveries, "two")
+
+
+def test_a_run_that_was_accepted_is_found_while_its_claim_still_says_that_it_begins(deliveries: Deliveries, time: Time) -> None:
+    printed(deliveries, "one", "r1")
+    for later in (0, 16):  # its process may have died before it could settle
+        time.seconds += later
+        with pytest.raises(KeptBefore) as before:
+            printed(deliveries, "one", "r2", kept=("r1",))
+        assert before.value.run_id == "r1"
+    assert printed(deliveries, "one", "r2", kept=("another",)).keys == "r1"
 
 
 @pytest.mark.parametrize(("size", "kept"), [(MOST_BODY, True), (MOST_BODY + 1, False)])
@@ -117,14 +175,14 @@ def test_any_text_is_a_key(deliveries: Deliveries) -> None:
 
 def test_nodes_workflows_and_projects_do_not_share_deliveries(deliveries: Deliveries) -> None:
     claim(deliveries)
-    deliveries.claim("default", "w", "other", "k", window=1, run=1, answer="first")
-    deliveries.claim("default", "w2", "hook", "k", window=1, run=1, answer="first")
+    deliveries.claim("default", "w", "other", Delivery("k", "r2", 1))
+    deliveries.claim("default", "w2", "hook", Delivery("k", "r3", 1))
 
 
 def test_a_workflow_that_is_deleted_takes_its_deliveries_along(deliveries: Deliveries, store: FolderStore) -> None:
     for number in range(5):
         claim(deliveries, str(number)).settle(ANSWER)
-    deliveries.claim("default", "w2", "hook", "k", window=1, run=1, answer="first")
+    deliveries.claim("default", "w2", "hook", Delivery("k", "r3", 1))
     deliveries.forget("default", "w")
     assert [key.split("/")[1] for key in store.keys("default", "deliveries/")] == ["w2"]
 

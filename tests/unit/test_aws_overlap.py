@@ -146,11 +146,11 @@ def test_what_a_run_came_to_is_known_to_who_asks(app: App) -> None:
 
 
 def test_the_look_for_what_had_no_run_fails_when_there_is_some_and_once(app: App, clock: Time) -> None:
-    assert dispatch(WATCH, Context(), app) == {"caught_up": 0}
+    assert dispatch(WATCH, Context(), app) == {"caught_up": 0, "taken_over": 0}
     clock.seconds = moment("2026-07-01T09:00:00Z")
     app.create("default", flow("0 * * * *") | {"id": "other"})
     clock.seconds = moment("2026-07-01T10:20:00Z")
     with pytest.raises(Unavailable, match="due 1 times"):
         dispatch(WATCH, Context(), app)
-    assert dispatch(WATCH, Context(), app) == {"caught_up": 0}
+    assert dispatch(WATCH, Context(), app) == {"caught_up": 0, "taken_over": 0}
     assert app.fires.get("default", "other", "tick").missed == 1

@@ -18,7 +18,8 @@ from mechaway_core.aws.runner import dispatch
 from mechaway_core.errors import Conflict, Malformed, NotFound, Unavailable
 from mechaway_core.folders import FolderFiles, FolderProjects, FolderStore
 from mechaway_core.local.clock import LocalClock
-from mechaway_core.ports import Schedule
+from mechaway_core.logs import JsonFormatter, fields_of
+from mechaway_core.ports import RunLine, RunRecord, Schedule
 from mechaway_core.record import new_run_id
 from mechaway_core.settings import Settings
 from tests.account import Account, failing, unique
@@ -221,8 +222,19 @@ def test_a_run_that_fails_is_logged_and_not_raised(app: App, caplog: pytest.LogC
     failing_flow = clockwork("wf", ("tick", "*/5 * * * *"))
     failing_flow["nodes"][1] = {"id": "save", "node_type": "FunLogic", "params": {"script": "error('no luck')"}}
     app.update("default", "wf", failing_flow)
-    assert dispatch(due(), Context(), app)["status"] == "failed"
-    assert "no luck" in caplog.text
+    done = dispatch(due(), Context(), app)
+    assert done["status"] == "failed"
+    [line] = [fields_of(record) for record in caplog.records if "no luck" in record.getMessage()]
+    assert line == {
+        "project": "default",
+        "workflow_id": "wf",
+        "version": 2,
+        "run_id": done["run_id"],
+        "trigger": "cron",
+        "node_id": "save",
+        "status": "failed",
+        "scheduled_for": "2026-01-02T03:05:00.000Z",
+    }
 
 
 def test_a_run_ends_before_lambda_ends_the_function(app: App) -> None:
@@ -248,7 +260,7 @@ def test_while_kms_is_down_a_run_that_needs_secrets_is_raised_and_another_attemp
     assert len(seen(app)) == 1
 
 
-# -- runs that nobody waits for
+# -- runs that somebody starts with an event of their own
 
 
 def asked(**changes: Any) -> Event:
@@ -270,17 +282,7 @@ def test_a_run_that_nobody_waits_for_begins_with_its_items_once(app: App) -> Non
     assert [row["trigger_type"] for row in seen(app)] == ["hand", "hand"]
 
 
-def test_a_parcel_is_opened_and_goes_when_its_run_is_over(app: App) -> None:
-    parcel = app.handover.send("default", 1_767_323_100.5, "one", [{"trigger_type": "parcel"}])
-    event = asked(parcel=parcel)
-    del event["items"]
-    assert dispatch(event, Context(), app)["status"] == "succeeded"
-    assert [row["trigger_type"] for row in seen(app)] == ["parcel"]
-    with pytest.raises(NotFound):
-        app.handover.receive("default", parcel)
-
-
-@pytest.mark.parametrize("changes", [{"workflow": "none"}, {"project": "none"}, {"parcel": "parcels/x/none"}, {"parcel": "vault/key"}])
+@pytest.mark.parametrize("changes", [{"workflow": "none"}, {"project": "none"}])
 def test_a_run_that_cannot_begin_is_raised_at_every_attempt(app: App, changes: Event) -> None:
     context = Context()
     for _ in range(2):
@@ -326,6 +328,27 @@ def test_the_daily_work_deletes_old_files_on_a_file_system(app: App) -> None:
     dispatch({"kind": "reconcile"}, Context(), app)
     assert not is_there(app, old)
     assert is_there(app, young)
+
+
+def leave_a_record(app: App, days: float) -> str:
+    """The id of a run that ended so many days ago."""
+    began = time.time() - days * 86_400
+    line = RunLine(new_run_id(began), "wf", 1, "succeeded", "cron", "tick", began, began + 1)
+    app.runs.records.write("default", [RunRecord(line, b'{"nodes": []}')])
+    return line.id
+
+
+@pytest.mark.parametrize("storage", ["efs"])
+def test_the_daily_work_deletes_old_records_on_a_file_system(app: App) -> None:
+    old, young = leave_a_record(app, 31), leave_a_record(app, 29)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert (app.runs.is_kept("default", old), app.runs.is_kept("default", young)) == (False, True)
+
+
+def test_records_in_a_bucket_are_left_to_the_bucket(app: App) -> None:
+    old = leave_a_record(app, 31)
+    dispatch({"kind": "reconcile"}, Context(), app)
+    assert app.runs.is_kept("default", old)
 
 
 def test_files_in_a_bucket_are_left_to_the_bucket(app: App) -> None:
@@ -418,8 +441,15 @@ def test_an_event_that_means_nothing_is_logged_without_what_is_in_it_and_raised(
     with caplog.at_level(logging.ERROR), pytest.raises(Malformed):
         dispatch(event, Context(), app)
     assert "an event was not done" in caplog.text
-    assert "hush" not in caplog.text
+    assert "hush" not in "".join(JsonFormatter().format(record) for record in caplog.records)
     assert seen(app) == []
+
+
+def test_an_event_that_was_not_done_is_found_by_what_it_is_about(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Malformed):
+        dispatch(due(expression=5), Context(), app)
+    [line] = [fields_of(record) for record in caplog.records if "an event was not done" in record.getMessage()]
+    assert (line["project"], line["workflow_id"], line["node_id"]) == ("default", "wf", "tick")
 
 
 def test_without_a_context_an_event_is_done_too(app: App) -> None:

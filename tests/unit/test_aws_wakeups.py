@@ -261,7 +261,7 @@ def test_what_was_waited_is_no_time_for_the_run(app: App, monkeypatch: pytest.Mo
     ask(app, THIRDS)
     given = []
 
-    def start(_: App, _project: str, _schedule: Schedule, _due: float, timeout: float) -> Run:
+    def start(_: App, _project: str, _schedule: Schedule, _due: float, timeout: float, _begun: Any) -> Run:
         given.append(round(timeout, 1))
         raise Unavailable("enough")
 
@@ -283,10 +283,10 @@ def test_a_second_that_could_not_begin_is_begun_by_the_next_attempt_and_the_othe
     ask(app, THIRDS)
     context, start = Context(), App.start_scheduled
 
-    def down(self: App, project: str, schedule: Schedule, due: float, timeout: float) -> Run:
+    def down(self: App, project: str, schedule: Schedule, due: float, timeout: float, begun: Any) -> Run:
         if due % 60 == 20:
             raise Unavailable("the bucket is out of reach")
-        return start(self, project, schedule, due, timeout)
+        return start(self, project, schedule, due, timeout, begun)
 
     monkeypatch.setattr(App, "start_scheduled", down)
     with pytest.raises(Unavailable, match="out of reach"):

@@ -1,4 +1,4 @@
-"""Claims, which make one of many deliveries the one, and parcels, which travel beside an event."""
+"""Claims, which make one of many deliveries the one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mechaway_core.errors import NotFound
+from mechaway_core.errors import Stale
 from mechaway_core.folders import FolderStore
-from mechaway_core.handover import KEEP, Claim, Handover, Taken
+from mechaway_core.handover import Claim, Handover, Taken
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
@@ -66,27 +66,21 @@ def test_what_was_released_can_be_claimed_again(handover: Handover) -> None:
 def test_a_sweep_takes_what_no_event_can_ask_for_and_nothing_else(handover: Handover, store: FolderStore) -> None:
     for hours in range(0, 24 * 6, 2):
         handover.claim("default", NOON - hours * 3600, ("wf",), "me")
-    old, fresh = handover.send("default", NOON - KEEP - 120, "a", [1]), handover.send("default", NOON, "b", [2])
     store.put("default", "workflows/wf", b"{}")
-    assert handover.sweep("default", NOON) == 36
+    assert handover.sweep("default", NOON) == 35
     assert handover.sweep("default", NOON) == 0
     assert len(store.keys("default", "claims/")) == 37
-    assert handover.receive("default", fresh) == [2]
-    with pytest.raises(NotFound):
-        handover.receive("default", old)
+    assert store.keys("default", "workflows/") == ["workflows/wf"]
 
 
-def test_a_parcel_is_received_as_it_was_sent_until_it_is_discarded(handover: Handover) -> None:
-    items = [{"a": [1, 2.5, None, "ü"]}, []]
-    key = handover.send("default", NOON, "x", items)
-    assert handover.receive("default", key) == items
-    handover.discard("default", key)
-    with pytest.raises(NotFound, match="not there any more"):
-        handover.receive("default", key)
-
-
-@pytest.mark.parametrize("key", ["workflows/wf", "vault/key", "", "claims/x"])
-def test_only_parcels_are_received(handover: Handover, store: FolderStore, key: str) -> None:
-    store.put("default", key or "x", b"[1]")
-    with pytest.raises(NotFound):
-        handover.receive("default", key)
+def test_the_claim_of_who_did_nothing_under_it_is_taken_over_by_one(handover: Handover) -> None:
+    handover.claim("default", NOON, ("wf",), "gone")
+    taken = handover.claim("default", NOON, ("wf",), "one")
+    assert isinstance(taken, Taken)
+    assert handover.holder("default", NOON, ("wf",)) == "gone"
+    mine = handover.take_over("default", NOON, ("wf",), taken, "one")
+    with pytest.raises(Stale):
+        handover.take_over("default", NOON, ("wf",), taken, "another")
+    assert handover.holder("default", NOON, ("wf",)) == "one"
+    handover.release(mine)
+    assert handover.holder("default", NOON, ("wf",)) is None

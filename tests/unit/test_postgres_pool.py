@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mechaway_core.cancellation import Cancellation
 from mechaway_core.errors import NodeError, OutOfTime, QueryError, Unavailable
 from mechaway_core.postgres import Postgres, pool
 from mechaway_core.settings import Settings
@@ -115,7 +116,7 @@ def test_the_first_host_that_answers_is_taken(postgres: Postgres, server: Server
 def test_a_host_that_refuses_the_user_ends_the_search(postgres: Postgres, server: Server) -> None:
     asked: list[str] = []
 
-    def addresses(host: str, port: int, deadline: float) -> list[str]:
+    def addresses(host: str, port: int, deadline: float, cancellation: Cancellation) -> list[str]:
         asked.append(host)
         return ["127.0.0.1", "127.0.0.1"]
 
@@ -128,7 +129,7 @@ def test_a_host_that_refuses_the_user_ends_the_search(postgres: Postgres, server
 
 
 def test_an_address_that_is_not_allowed_is_not_connected_to(server: Server, database: str) -> None:
-    def refuse(host: str, port: int, deadline: float) -> list[str]:
+    def refuse(host: str, port: int, deadline: float, cancellation: Cancellation) -> list[str]:
         raise NodeError("the host is not allowed")
 
     guarded = Postgres(Settings(), refuse)

@@ -13,7 +13,7 @@ import pytest
 
 from mechaway_core.app import App
 from mechaway_core.errors import NodeError
-from mechaway_core.local.logs import CleanFormatter
+from mechaway_core.logs import JsonFormatter, TextFormatter
 from mechaway_core.node import Context, Exits, Item, ItemNode, Items, Node, Response, param
 from mechaway_core.record import Run
 from mechaway_core.triggers import Call
@@ -21,6 +21,8 @@ from tests.conftest import MakeApp
 
 CANARY = "c4nary/of the+coal=mine"
 TOKEN = "t0ken-that-was-fetched"
+
+FORMS = (JsonFormatter, TextFormatter)
 
 acted: list[str] = []
 
@@ -236,13 +238,16 @@ def test_an_error_is_clean(app: App) -> None:
     assert done.failure.message == 'node "use": cannot connect with [secret KEY] today'
 
 
-def test_an_unexpected_error_is_clean_in_the_record_and_in_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_an_unexpected_error_is_clean_in_the_record_and_in_the_log(
+    app: App, form: type[logging.Formatter], caplog: pytest.LogCaptureFixture
+) -> None:
     done = run(app, uses("break_"))
     nowhere(done)
     assert done.failure is not None
     assert done.failure.kind == "internal"
     [record] = caplog.records
-    line = CleanFormatter().format(record)
+    line = form().format(record)
     assert "RuntimeError: broken by [secret KEY]" in line
     assert CANARY not in line
 
@@ -280,7 +285,7 @@ def test_what_the_caller_sent_is_clean_as_well(app: App) -> None:
         [(b"authorization", f"Bearer {CANARY}".encode())],
         json.dumps({"key": CANARY}).encode(),
     )
-    done = app.call("default", "w", call).run
+    done = app.calls.answer("default", "w", call).run
     nowhere(done)
     assert done.output == ["Bearer [secret KEY]", "[secret KEY]", [{"key": "[secret KEY]"}]]
 
@@ -305,12 +310,13 @@ def test_without_secrets_nothing_of_the_vault_is_imported_or_read(make_app: Make
     assert run(app, lua("return 1")).status == "succeeded"
 
 
-def test_a_secret_that_a_library_logs_after_the_run_is_still_left_out(app: App) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_that_a_library_logs_after_the_run_is_still_left_out(app: App, form: type[logging.Formatter]) -> None:
     run(app, uses("tell"))
     record = logging.LogRecord("psycopg.pool", logging.WARNING, __file__, 1, "cannot connect: %s", (f"host=db password='{CANARY}'",), None)
-    assert CANARY not in CleanFormatter().format(record)
+    assert CANARY not in form().format(record)
     try:
         raise ValueError(CANARY)
     except ValueError:
         record.exc_info = sys.exc_info()
-    assert CANARY not in CleanFormatter().format(record)
+    assert CANARY not in form().format(record)

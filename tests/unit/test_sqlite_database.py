@@ -32,6 +32,17 @@ def add(n: int) -> Callable[[SqliteSession], int]:
     return job
 
 
+def test_who_reads_while_a_file_is_being_made_reads_what_there_is_without_it(tmp_path: Path, database: Database) -> None:
+    made = apsw.Connection(str(tmp_path / "x.db"))
+    made.execute("PRAGMA journal_mode=wal").fetchall()
+    job: Callable[[SqliteSession], str] = lambda session: str(session.execute("SELECT * FROM t"))  # noqa: E731
+    for _ in range(20):  # more often than there are readers
+        assert database.read(job, if_missing=lambda: "nothing") == "nothing"
+    made.close()
+    database.write(add(1))
+    assert database.read(job, if_missing=lambda: "nothing") == "[(1,)]"
+
+
 def numbers(database: Database) -> list[int]:
     return database.read(lambda session: [n for (n,) in session.execute("SELECT n FROM t ORDER BY rowid")])
 

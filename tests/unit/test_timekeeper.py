@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 
 from mechaway_core.app import App
 from mechaway_core.clock import SystemClock
+from mechaway_core.fires import Fires
 from mechaway_core.folders import FolderProjects, FolderStore
 from mechaway_core.handover import Handover
 from mechaway_core.local import timekeeper
 from mechaway_core.local.schedules import Bell, LocalSchedules
 from mechaway_core.local.timekeeper import LOCK, Timekeeper
 from mechaway_core.node import Context, Items, Node
-from mechaway_core.ports import Schedule
-from mechaway_core.record import iso
+from mechaway_core.ports import RunQuery, Schedule
+from mechaway_core.record import iso, new_run_id
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 from tests.home import app_over
@@ -259,6 +261,21 @@ def test_what_was_due_while_no_server_ran_is_caught_up_by_the_rule_and_counted(
     assert not shown["overdue"]
 
 
+def test_a_workflow_with_an_error_trigger_hears_of_what_was_due_while_no_server_ran(house: House, clock: Clock) -> None:
+    clock.set(NOON - 4 * 3600 + 1)
+    app = house.app()
+    app.create("default", workflow(schedule="0 * * * *"))
+    app.create("default", {"id": "ear", "nodes": [{"id": "hear", "node_type": "ErrorTrigger", "params": {}}], "edges": []})
+    clock.set(NOON + 1)
+    house.keep(app)
+    [line] = soon(lambda: app.runs.records.find("default", RunQuery(workflow_id="ear")).lines, "the run of the workflow that listens")
+    record = app.runs.records.get("default", line.id)
+    assert record is not None
+    [item] = orjson.loads(record.data)["start"]
+    assert (item["event"], item["workflow_id"], item["missed"]) == ("missed", "wf", 3)
+    assert "was due 3 times" in item["error"]["message"]
+
+
 def test_a_clock_that_is_set_forward_misses_what_lies_between_and_goes_on(house: House, clock: Clock) -> None:
     app = house.app()
     house.keep(app)
@@ -341,6 +358,25 @@ def test_a_run_that_was_begun_before_a_crash_is_not_counted_as_missed(house: Hou
     soon(lambda: seen(app), "the run that is due now")
     [shown], _ = app.schedules("default")
     assert (seen(app), shown["missed"]) == ([of(0)], 0)
+
+
+@pytest.mark.parametrize(("ago", "runs", "missed"), [(1, [of(0)], 0), (3600, [of(0)], 1)])
+def test_a_due_time_whose_run_was_cut_off_before_it_was_on_record_is_begun_or_counted(
+    house: House, clock: Clock, ago: int, runs: list[str], missed: int
+) -> None:
+    clock.set(NOON - 7200 + 1)
+    app = house.app()
+    app.create("default", workflow(schedule="0 * * * *"))
+    due = NOON if ago == 1 else NOON - 3600
+    what = Schedule("wf", "tick", "0 * * * *").claimed
+    store = FolderStore(ProjectFiles(app.settings))
+    Fires(store).missed("default", "wf", "tick", due - 60, 0)
+    Handover(store).claim("default", due, what, f"who was killed/{new_run_id(due)}")
+    clock.set(NOON + 1)
+    house.keep(app)
+    soon(lambda: seen(app), "the run")
+    [shown], _ = app.schedules("default")
+    assert (seen(app), shown["missed"]) == (runs, missed)
 
 
 def test_what_is_in_the_way_of_the_bell_is_removed_and_a_missing_folder_is_said(tmp_path: Path) -> None:

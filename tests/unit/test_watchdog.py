@@ -12,6 +12,7 @@ from mechaway_core.clock import SystemClock
 from mechaway_core.errors import Unavailable
 from mechaway_core.handover import Claim
 from mechaway_core.late import LateRuns
+from mechaway_core.ports import RunQuery
 from mechaway_core.record import iso
 from mechaway_core.watchdog import SLACK, Watchdog
 from tests.clockwork import clockwork
@@ -40,11 +41,17 @@ def started() -> list[str]:
 
 
 @pytest.fixture
-def watchdog(app: App, clock: Later, started: list[str]) -> Watchdog:
+def heard() -> list[Any]:
+    """What those hear who listen."""
+    return []
+
+
+@pytest.fixture
+def watchdog(app: App, clock: Later, started: list[str], heard: list[Any]) -> Watchdog:
     def start(_project: str, _workflow: str, _node: str, items: list[Any]) -> None:
         started.append(items[0]["scheduled_for"])
 
-    return Watchdog(app.timetable, app.fires, clock, LateRuns(app.handover, clock, start))
+    return Watchdog(app.timetable, app.fires, clock, LateRuns(app.handover, clock, start), lambda *missed: heard.append(missed))
 
 
 def hourly(**params: Any) -> dict[str, Any]:
@@ -60,7 +67,14 @@ def hours_after(moment: float, count: int) -> list[str]:
 
 @pytest.mark.parametrize(("catch_up", "again"), [("skip", slice(0, 0)), ("last", slice(-1, None)), ("all", slice(0, None))])
 def test_what_nobody_started_is_told_once_and_caught_up_by_the_rule(
-    app: App, clock: Later, watchdog: Watchdog, started: list[str], caplog: pytest.LogCaptureFixture, catch_up: str, again: slice
+    app: App,
+    clock: Later,
+    watchdog: Watchdog,
+    started: list[str],
+    heard: list[Any],
+    caplog: pytest.LogCaptureFixture,
+    catch_up: str,
+    again: slice,
 ) -> None:
     app.create("default", hourly(catch_up=catch_up))
     saved = clock.now()
@@ -76,6 +90,23 @@ def test_what_nobody_started_is_told_once_and_caught_up_by_the_rule(
     assert "nobody started a run" in caplog.text
     assert watchdog.look("default") == []
     assert started == due[again]
+    told = [("default", "wf", "tick", missed.due[-1], 3 - len(started))] if len(started) < 3 else []
+    assert [one[:5] for one in heard] == told
+    assert all("nobody started a run" in one[5] for one in heard)
+
+
+def test_a_workflow_with_an_error_trigger_hears_of_what_was_missed(app: App, clock: Later) -> None:
+    app.create("default", hourly())
+    app.create("default", {"id": "ear", "nodes": [{"id": "hear", "node_type": "ErrorTrigger", "params": {}}], "edges": []})
+    saved = clock.now()
+    clock.ahead = saved // HOUR * HOUR + 2 * HOUR + 60 + SLACK + 1 - saved
+    late = LateRuns(app.handover, clock, lambda *_: None)
+    Watchdog(app.timetable, app.fires, clock, late, app.runs.missed).look("default")
+    [line] = app.runs.records.find("default", RunQuery(workflow_id="ear")).lines
+    record = app.history.get("default", line.id)
+    [item] = record["nodes"][0]["input"] if record["nodes"] else record["input"]
+    assert (item["event"], item["workflow_id"], item["node"], item["missed"]) == ("missed", "wf", "tick", 2)
+    assert "nobody started a run" in item["error"]["message"]
 
 
 def test_what_was_begun_or_is_only_late_is_not_missed(app: App, clock: Later, watchdog: Watchdog) -> None:
@@ -104,7 +135,7 @@ def test_a_run_that_cannot_be_started_is_left_to_the_next_look(app: App, clock: 
     saved = clock.now()
     clock.ahead = 2 * HOUR + SLACK
     with pytest.raises(Unavailable):
-        Watchdog(app.timetable, app.fires, clock, LateRuns(app.handover, clock, start)).look("default")
+        Watchdog(app.timetable, app.fires, clock, LateRuns(app.handover, clock, start), app.runs.missed).look("default")
     assert app.fires.get("default", "wf", "tick").missed == 0
     [missed] = watchdog.look("default")
     assert started == hours_after(saved, len(missed.due))

@@ -15,6 +15,7 @@
 10. Functions run with the emulator's own interpreter and find its libraries. Here they get one of their own, with what the managed
    runtime has; what else they need has to be in their package or layer.
 11. EventBridge Scheduler takes a schedule's expression as UTC, whatever its time zone.
+12. Each attempt at an asynchronous event has a request id of its own. On AWS all attempts at one have the same.
 
 Each mend wraps a function of ministack and leaves the rest to it. A ministack of another version is refused: somebody has to look first.
 """
@@ -25,6 +26,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -58,6 +60,7 @@ def mend() -> None:
     _name_rules_and_schedules()
     _run_functions_by_themselves()
     _keep_time_in_zones()
+    _know_events_by_their_id()
 
 
 def _after_each(resource_type: str, then: Callable[[str, Mapping[str, Any]], None]) -> None:
@@ -351,3 +354,27 @@ def _keep_time_in_zones() -> None:
     scheduler._tick_schedules = ticked
     eventbridge._parse_cron_fields = parsed
     eventbridge._cron_next_fire = fires
+
+
+# -- 12: attempts at one event
+
+
+def _know_events_by_their_id() -> None:
+    from ministack.services import lambda_svc
+
+    invoke: Handler = lambda_svc.invoke_async_with_retry
+    execute: Handler = lambda_svc._execute_function_dispatch
+    event_id: ContextVar[str] = ContextVar("event_id", default="")
+
+    def invoke_as_one(function: Any, event: Any) -> None:
+        token = event_id.set(str(uuid4()))  # attempts are made in a copy of this context
+        try:
+            invoke(function, event)
+        finally:
+            event_id.reset(token)
+
+    def attempt(function: Any, config: Any, event: Any, request_id: str, started: float) -> Any:
+        return execute(function, config, event, event_id.get() or request_id, started)
+
+    lambda_svc.invoke_async_with_retry = invoke_as_one
+    lambda_svc._execute_function_dispatch = attempt
