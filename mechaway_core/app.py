@@ -6,40 +6,42 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mechaway_core import timetable, triggers
 from mechaway_core.access import AdminToken, Door
 from mechaway_core.access.keys import ProjectKey
-from mechaway_core.agenda import Agenda
 from mechaway_core.calls import Calls
 from mechaway_core.engine import Engine, World
 from mechaway_core.errors import Conflict, Invalid, MechawayError, NotFound, Problem, no_project
-from mechaway_core.fires import Fires
-from mechaway_core.handover import Handover
 from mechaway_core.http import Http
-from mechaway_core.late import LateRuns
-from mechaway_core.leases import Leases
 from mechaway_core.node import Node
 from mechaway_core.nodes import catalogue
 from mechaway_core.ports import Clock, Files, Invoke, KeyRing, Projects, Records, Schedule, Schedules, Store, Tables
 from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
-from mechaway_core.runs import History, Later, Listeners, Pending, Recorder, Runs
+from mechaway_core.runs import Later, Listeners, Pending, Recorder, Runs
 from mechaway_core.runs.document import as_far
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
 from mechaway_core.storage import Entry, Workflows, summary
 from mechaway_core.timetable import Changed, Timetable
-from mechaway_core.turns import Turns
 from mechaway_core.vault import SecretInfo, Vault
-from mechaway_core.watchdog import Watchdog
 from mechaway_core.workflow import Plan
 
 if TYPE_CHECKING:
+    from mechaway_core.agenda import Agenda
+    from mechaway_core.fires import Fires
+    from mechaway_core.handover import Handover
+    from mechaway_core.late import LateRuns
+    from mechaway_core.leases import Leases
+    from mechaway_core.runs.history import History
     from mechaway_core.transfer import Incoming, Summary
+    from mechaway_core.turns import Turns
+    from mechaway_core.watchdog import Watchdog
 
 DEFAULT_PROJECT = "default"
 
@@ -79,22 +81,16 @@ class App:
         self.settings = settings
         self.projects = projects
         self.clock = clock
-        self.handover = Handover(store)
-        self.leases = Leases(store)
         self.sandbox = sandbox
         self.vault = Vault(store, keyring, clock)
         self._store = store
         self._tables = tables
         self._workflows = Workflows(store, clock)
         self.timetable = Timetable(schedules, self._workflows, changed)
-        self.fires = Fires(store)
-        self.turns = Turns(store, clock)
         self._invoke = invoke
         registry = Registry(self._workflows, settings.max_plans)
         self.listeners = Listeners(store, self._workflows, registry)
         self._registry = registry
-        late = LateRuns(self.handover, clock, self.start_elsewhere)
-        self.agenda = Agenda(self.timetable, self.fires, clock, late)
         self._http = Http(settings)
         self._postgres = Postgres(settings, self._http.guard.addresses)
         self._files = files
@@ -105,8 +101,64 @@ class App:
             settings, self._engine, files, records, self._recorder, registry, self._workflows, self.listeners, clock, invoke
         )  # fmt: skip
         self.calls = Calls(settings, registry, self._engine, self.runs, files, self.door, clock)
-        self.history = History(self.runs, projects, streams=gathers)
-        self.watchdog = Watchdog(self.timetable, self.fires, clock, late, self.runs.missed)
+        self._streams = gathers
+
+    # Webhooks need none of these, and a function that answers one for the first time waits for each import.
+
+    @cached_property
+    def history(self) -> History:
+        """What people ask of runs on record."""
+        from mechaway_core.runs.history import History
+
+        return History(self.runs, self.projects, streams=self._streams)
+
+    @cached_property
+    def handover(self) -> Handover:
+        """Who has taken an event on."""
+        from mechaway_core.handover import Handover
+
+        return Handover(self._store)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """Which process runs an accepted run, in AWS."""
+        from mechaway_core.leases import Leases
+
+        return Leases(self._store)
+
+    @cached_property
+    def fires(self) -> Fires:
+        """What became of the due times of schedules."""
+        from mechaway_core.fires import Fires
+
+        return Fires(self._store)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """Runs of one schedule that must not meet, in AWS."""
+        from mechaway_core.turns import Turns
+
+        return Turns(self._store, self.clock)
+
+    @cached_property
+    def agenda(self) -> Agenda:
+        """The schedules as people look at them."""
+        from mechaway_core.agenda import Agenda
+
+        return Agenda(self.timetable, self.fires, self.clock, self._late)
+
+    @cached_property
+    def watchdog(self) -> Watchdog:
+        """Who looks for due times that had no run."""
+        from mechaway_core.watchdog import Watchdog
+
+        return Watchdog(self.timetable, self.fires, self.clock, self._late, self.runs.missed)
+
+    @cached_property
+    def _late(self) -> LateRuns:
+        from mechaway_core.late import LateRuns
+
+        return LateRuns(self.handover, self.clock, self.start_elsewhere)
 
     # -- workflows
 

@@ -220,7 +220,7 @@ def _edges(app: App, project: str, record: Mapping[str, Any]) -> list[dict[str, 
 
 
 def _tail(arguments: argparse.Namespace) -> int:
-    from mechaway_core.runs import shown_line  # brings the engine, which other commands need not wait for
+    from mechaway_core.runs.shown import shown_line  # brings the engine, which other commands need not wait for
 
     screen = Screen.here()
     with opened(arguments) as app:

@@ -4,10 +4,8 @@
 people see of it; `hiding` leaves out what nobody is to see; `listeners` are the workflows that hear of failures; `replay` runs again.
 """
 
-from mechaway_core.runs.history import History
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Later, Pending, Recorder
 from mechaway_core.runs.runs import Runs
-from mechaway_core.runs.shown import shown_line
 
-__all__ = ["Entry", "History", "Later", "Listeners", "Pending", "Recorder", "Runs", "shown_line"]
+__all__ = ["Entry", "Later", "Listeners", "Pending", "Recorder", "Runs"]

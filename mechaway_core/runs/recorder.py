@@ -11,9 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from mechaway_core.errors import MechawayError, NotFound, NotOnRecord, Unavailable
 from mechaway_core.ports import Records, RunRecord
@@ -30,8 +29,7 @@ Told = Callable[[BaseException | None], None]
 """Is told that all is on record, or why it is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is to be put on record together: records, and the ids of those to delete."""
 
     project: str
@@ -149,8 +147,7 @@ Otherwise = Callable[[Entry, BaseException], object]
 """Is told why something could not be put on record. Raises nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """What is still to be put on record before anybody may hear of it. Do one of the two, once."""
 
     recorder: Recorder
@@ -192,8 +189,7 @@ class Pending:
             told(failure)
 
 
-@dataclass(frozen=True, slots=True)
-class Later(Generic[T]):
+class Later(NamedTuple, Generic[T]):
     """A value that counts once something is on record."""
 
     value: T

@@ -28,7 +28,6 @@ from mechaway_core.registry import Registry
 from mechaway_core.runs.document import Reading, as_far, cancelled, ended, lost, opened, without_hidden
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Otherwise, Pending, Recorder
-from mechaway_core.runs.shown import shown, shown_line
 from mechaway_core.settings import Settings
 from mechaway_core.storage import Workflows
 from mechaway_core.workflow import Plan, Rules, compile_plan, rules_of
@@ -347,7 +346,7 @@ class Runs:
         self._end(project, lost(record, rules, message, self._clock.now()), "lost", rules)
 
     def _end(self, project: str, end: RunRecord, event: str, rules: Rules) -> None:
-        heard = self._raise(project, end.line, event, rules, lambda: shown(self._reading(project, end), SHOWN_TO_LISTENERS))
+        heard = self._raise(project, end.line, event, rules, lambda: self._told(project, end))
         self._pending(Entry(project, (end, *heard)), heard).wait()
 
     def _rules(self, project: str, workflow_id: str) -> Rules:
@@ -359,7 +358,7 @@ class Runs:
     # -- who hears of failures
 
     def _heard(self, run: Run, record: RunRecord, rules: Rules) -> list[RunRecord]:
-        about: Callable[[], dict[str, Any]] = lambda: shown(self._reading(run.info.project, record), SHOWN_TO_LISTENERS)  # noqa: E731
+        about: Callable[[], dict[str, Any]] = lambda: self._told(run.info.project, record)  # noqa: E731
         return self._raise(run.info.project, record.line, run.status, rules, about)
 
     def missed(self, project: str, workflow_id: str, node_id: str, due: float, count: int, message: str) -> None:
@@ -406,6 +405,8 @@ class Runs:
     def find(self, project: str, query: RunQuery) -> tuple[list[dict[str, Any]], str | None]:
         """Runs as lists show them, newest first, and where the next page begins."""
         page = self.records.find(project, query)
+        from mechaway_core.runs.shown import shown_line  # webhooks show nothing
+
         return [shown_line(line) for line in page.lines], page.after
 
     def get(self, project: str, run_id: str) -> dict[str, Any]:
@@ -420,7 +421,16 @@ class Runs:
 
     def show(self, project: str, record: RunRecord) -> dict[str, Any]:
         """A record as people see it."""
-        return shown(self._reading(project, record), self._settings.record_items)
+        return self._shown(project, record, self._settings.record_items)
+
+    def _told(self, project: str, record: RunRecord) -> dict[str, Any]:
+        """A record as listeners get it."""
+        return self._shown(project, record, SHOWN_TO_LISTENERS)
+
+    def _shown(self, project: str, record: RunRecord, most: int) -> dict[str, Any]:
+        from mechaway_core.runs.shown import shown  # webhooks show nothing
+
+        return shown(self._reading(project, record), most)
 
     def reading(self, project: str, run_id: str) -> Reading:
         """A record, to be read. Raises `NotFound`."""

@@ -14,7 +14,8 @@ from mechaway_core import jsontext
 from mechaway_core.app import DEFAULT_PROJECT, App
 from mechaway_core.errors import Invalid, MechawayError, Problem
 from mechaway_core.ports import RunQuery
-from mechaway_core.runs import replay, shown_line
+from mechaway_core.runs import replay
+from mechaway_core.runs.shown import shown_line
 from mechaway_core.timing import moment_of
 from mechaway_core.web.bodies import Limit, Project, json_body, json_response, read_object
 from mechaway_core.web.threads import Threads

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mechaway_core.errors import Unavailable
 from mechaway_core.runs import Later
@@ -171,5 +171,5 @@ class OneAtATime(Threads):
         result = job()
         if isinstance(result, Later):
             result.pending.wait()
-            return result.value
+            return cast(T, result.value)
         return result

@@ -238,7 +238,8 @@ def post(app: App, body: Any = None, key: str | bytes | None = None, workflow_id
     found = serve(app, "default", workflow_id, call(body, key))
     if isinstance(found, Later):
         found.pending.wait()
-        return found.value
+        answer: Answer = found.value
+        return answer
     return found
 
 
