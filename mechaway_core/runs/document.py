@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 
 from mechaway_core.errors import MechawayError, NotFound
+from mechaway_core.logs import about
 from mechaway_core.node import MAIN, Items, Request
 from mechaway_core.ports import RunLine, RunRecord
 from mechaway_core.record import NodeRun, Replays, Run
@@ -61,6 +62,13 @@ def line_of(run: Run) -> RunLine:
         run.parent,
         run.attempt,
     )
+
+
+def about_line(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
 
 
 def opened(run: Run, items: Items) -> RunRecord:
