@@ -61,15 +61,19 @@ class NodeRun:
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """Which run a run goes on with, from which node on, and the items that this node takes, if not those it took then."""
+    """Which run a run goes on with, from which node on, and the items that this node takes, if not those it took then.
+
+    `only`: nothing runs but this node and what it leads to; else also what came to no end then.
+    """
 
     run: str
     at: str
     items: Items | None = None
+    only: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
-        return {"run": self.run, "at": self.at} | ({} if self.items is None else {"items": self.items})
+        return {"run": self.run, "at": self.at, "only": self.only} | ({} if self.items is None else {"items": self.items})
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
     request?   {"method", "query", "headers", "path", "files"}
     start?     the items it was started with: of a run that has not ended
-    replays?   {"run", "at", "items"?}: the run that it goes on with, from a node on
+    replays?   {"run", "at", "only", "items"?}: the run that it goes on with, from a node on
     promised?  true: it was accepted, so it is begun again when its process ends
     keys?      what `$run.key` is made from, where that is not the run's id
     nodes      [{"id", "node_type", "status", "attempts", "at_ms", "took_ms", "from", "input"?, "output", "failures"?, "error"?, "log"?}]
@@ -384,7 +384,7 @@ class Reading:
     def replays(self) -> Replays | None:
         """What it goes on with, of a run that has not ended."""
         said = self.said.get("replays")
-        return None if said is None else Replays(said["run"], said["at"], said.get("items"))
+        return None if said is None else Replays(said["run"], said["at"], said.get("items"), said["only"])
 
     @property
     def promised(self) -> bool:

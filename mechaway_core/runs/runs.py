@@ -274,7 +274,8 @@ class Runs:
             raise NotFound(f'the workflow has no node "{shorten(replays.at)}"')
         again = plan.below(at)
         exits = reading.exits([step.id for step in plan.steps if step.index not in again])
-        return Carried({plan.index[node_id]: given for node_id, given in exits.items()}, at, replays.items)
+        given = {plan.index[node_id]: items for node_id, items in exits.items()}
+        return Carried(given, at, replays.items, again if replays.only else None)
 
     def plan(self, project: str, workflow_id: str, version: int | None = None) -> Plan:
         """The plan of a version; without one, of the current one. Raises `NotFound`, and `Invalid` when this server cannot run it."""

@@ -79,6 +79,16 @@ def test_from_a_node_all_behind_it_is_done_again_with_what_it_took_or_is_given(h
     assert not any(one.get("replayed") for one in replayed(home, first, "go")["nodes"])
 
 
+def test_from_a_node_nothing_runs_that_does_not_come_after_it(home: Home) -> None:
+    first = broken(home, items=[{"n": 5}])  # it never came to its last node
+    with pytest.raises(Invalid, match='never came to node "last"'):
+        home.app().history.replay("default", first, Wish("last"))
+    acted = len(Act.done)
+    record = replayed(home, first, "last", items=[{"n": 9}])
+    assert statuses(record) == {"go": "succeeded", "act": "succeeded", "fail": "skipped", "last": "succeeded"}
+    assert (record["status"], record["output"][0]["n"], len(Act.done)) == ("succeeded", 9, acted + 1)
+
+
 def test_the_current_version_runs_again_or_the_same(home: Home) -> None:
     first = broken(home)
     app = home.app()
