@@ -23,7 +23,6 @@ from mechaway_core.postgres import Postgres
 from mechaway_core.record import Run
 from mechaway_core.registry import Registry
 from mechaway_core.runs import Later, Listeners, Pending, Recorder, Runs
-from mechaway_core.runs.document import as_far
 from mechaway_core.sandbox import Sandbox
 from mechaway_core.settings import Settings
 from mechaway_core.sqlite import TableInfo, TablePage, check_name
@@ -248,7 +247,7 @@ class App:
         run, plan, pending = self._start(project, workflow_id, node_id, items, timeout)
         if run.failure is not None:
             log.warning("%s", run.told(), extra=run.about())
-        record = self.runs.show(project, as_far(run, plan))
+        record = self.runs.show(plan, run)
         return record if pending is None else Later(record, pending)
 
     def _start(
@@ -289,7 +288,7 @@ class App:
             raise NotFound(f'workflow "{schedule.workflow_id}" starts nothing at "{schedule.node_id}"')
         items = [triggers.scheduled(project, schedule.workflow_id, due, self.clock.now())]
         run = self._engine.prepare(plan, plan.steps[place], project, "cron", run_id)
-        self.runs.begun(run, items).wait()
+        self.runs.open(run, items).wait()
         if begun is not None:
             begun(run)
         pending = self.runs.run(plan, run, items, timeout)
@@ -304,14 +303,15 @@ class App:
         return step is not None and not step.disabled and timetable.asks_for(step.node, schedule)
 
     def try_out(self, project: str, plan: Plan, call: triggers.Call | None, node_id: str | None = None, items: Any = None) -> Run:
-        """Run a plan that is not saved, by a webhook call or by hand."""
+        """Run a plan that is not saved, by a webhook call or by hand. Nothing of it is put on record."""
         self._need(project)
         if call is None:
             step, given = triggers.manual(plan, node_id, items)
-            return self._engine.run(plan, self._engine.prepare(plan, step, project, "manual"), given)
-        step, named = triggers.route(plan, call)
-        run = self._engine.prepare(plan, step, project, "webhook")
-        given = self.calls.read(run, call, named)
+            run = self._engine.prepare(plan, step, project, "manual")
+        else:
+            step, named = triggers.route(plan, call)
+            run = self._engine.prepare(plan, step, project, "webhook")
+            given = self.calls.read(run, call, named)
         try:
             return self._engine.run(plan, run, given)
         finally:

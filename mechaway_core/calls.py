@@ -57,9 +57,10 @@ class Calls:
             self.door.check_head(lock, project, call.headers, call.client)
 
     def answer(self, project: str, workflow_id: str, call: triggers.Call) -> Answered:
-        """Run the workflow that a webhook call is for and wait for its end. Raises `NotFound`, `NotAllowed`, `Malformed`, …
+        """Run the workflow that a webhook call is for to its end, or accept the run. Raises `NotFound`, `NotAllowed`, `Malformed`, …
 
-        The caller is looked at before its body is read (`Refused`). A delivery that was answered before raises `Delivered`.
+        The caller is looked at before its body is read (`Refused`). A delivery that was answered before raises `Delivered`, one that was
+        accepted before `KeptBefore`.
         A run that fails is not an error here: its record says so.
         """
         plan, step, named = self._find(project, workflow_id, call)
@@ -71,7 +72,7 @@ class Calls:
         items = self.read(run, call, named, lock.hides if lock is not None else "")
         claim = self._claim(plan, step, run, items, call)
         try:
-            if getattr(step.node, "mode", "wait") == "accept":
+            if _accepts(step):
                 return Answered(run, step.node, claim, self._accept(plan, run, items), accepted=True)
             return Answered(run, step.node, claim, self._runs.run(plan, run, items, self._patience(call.until)))
         except BaseException:
@@ -123,8 +124,7 @@ class Calls:
             if delivery is None:
                 return None
             project = run.info.project
-            accepts = getattr(step.node, "mode", "wait") == "accept"
-            kept: dict[str, Any] = {"is_kept": lambda run_id: self._runs.is_kept(project, run_id)} if accepts else {}
+            kept: dict[str, Any] = {"is_kept": lambda run_id: self._runs.is_kept(project, run_id)} if _accepts(step) else {}
             claim = self.door.deliveries.claim(project, plan.workflow_id, step.id, delivery, **kept)
         except BaseException:
             self._forget_files(run)
@@ -139,7 +139,7 @@ class Calls:
         if run.request is None:
             return None
         allowed = plan.timeout if plan.timeout is not None else self.settings.run_timeout
-        seconds = ACCEPTING if getattr(node, "mode", "wait") == "accept" else allowed
+        seconds = ACCEPTING if _accepts(step) else allowed
         if template is None:
             return triggers.idempotent(call, run.request, run.info.id, seconds)
         key = triggers.delivery_key(template, items[0], run.request, run.info, self._engine.evaluate)
@@ -153,6 +153,11 @@ class Calls:
     def left(self, until: float | None) -> float | None:
         """Seconds until an instant of `time.monotonic()`; hardly any when it is past, so that a run ends as one that took too long."""
         return None if until is None else max(until - self._clock.monotonic(), 0.001)
+
+
+def _accepts(step: Step) -> bool:
+    """Whether a webhook accepts runs instead of waiting for them."""
+    return getattr(step.node, "mode", "wait") == "accept"
 
 
 def _lock(step: Step) -> Lock | None:

@@ -1,6 +1,6 @@
 """What is known about a run: its id, status, times, and what each node took and gave.
 
-A record holds references to the items themselves; only `as_json` copies, and it shows at most so many items of each list.
+It holds references to the items themselves; what is kept of it is made in `runs/document.py`.
 """
 
 from __future__ import annotations
@@ -58,41 +58,22 @@ class NodeRun:
     log: list[str] = field(default_factory=list)
     replayed: bool = False  # it did not run: this is what it gave in an earlier run
 
-    def as_json(self, most: int) -> dict[str, Any]:
-        """The record of this node; each list of items is cut after `most`."""
-        shown: dict[str, Any] = {
-            "id": self.id,
-            "node_type": self.node_type,
-            "status": self.status,
-            "attempts": self.attempts,
-            "took_ms": round(self.took * 1000, 3),
-            "items_in": len(self.given),
-            "items_out": {name: len(items) for name, items in self.exits.items()},
-            "input": self.given[:most],
-            "output": {name: items[:most] for name, items in self.exits.items()},
-        }
-        if self.failures:
-            shown["failures"] = self.failures
-        if self.failure is not None:
-            shown["error"] = self.failure.as_json()
-        if self.log:
-            shown["log"] = self.log
-        if self.replayed:
-            shown["replayed"] = True
-        return shown
-
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """Which run a run goes on with, from which node on, and the items that this node takes, if not those it took then."""
+    """Which run a run goes on with, from which node on, and the items that this node takes, if not those it took then.
+
+    `only`: nothing runs but this node and what it leads to; else also what came to no end then.
+    """
 
     run: str
     at: str
     items: Items | None = None
+    only: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
-        return {"run": self.run, "at": self.at} | ({} if self.items is None else {"items": self.items})
+        return {"run": self.run, "at": self.at, "only": self.only} | ({} if self.items is None else {"items": self.items})
 
 
 @dataclass(slots=True)
@@ -152,33 +133,6 @@ class Run:
         info, failure = self.info, self.failure
         sentence = f"run {info.id} of workflow {info.workflow_id} in project {info.project} {self.status}"
         return sentence if failure is None else f"{sentence}: {failure.message}"
-
-    def as_json(self, most: int) -> dict[str, Any]:
-        """The record of the run; each list of items is cut after `most`."""
-        ended = self.ended if self.ended is not None else self.began
-        shown: dict[str, Any] = {
-            "run_id": self.info.id,
-            "workflow_id": self.info.workflow_id,
-            "version": self.version,
-            "project": self.info.project,
-            "trigger": self.info.trigger,
-            "start_node": self.start_node,
-            "status": self.status,
-            "started_at": self.info.started_at,
-            "ended_at": iso(self.ended) if self.ended is not None else None,
-            "took_ms": round((ended - self.began) * 1000, 3),
-            "output": self.output[:most],
-            "nodes": [node.as_json(most) for node in self.nodes or list(self.walked.values())],
-        }
-        if self.parent is not None:
-            shown["parent"] = self.parent
-        if self.attempt > 1:
-            shown["attempt"] = self.attempt
-        if self.failure is not None:
-            shown["error"] = self.failure.as_json()
-        if self.response is not None:
-            shown["response"] = self.response.as_json()
-        return shown
 
 
 def new_run_id(now: float) -> str:

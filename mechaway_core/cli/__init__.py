@@ -11,16 +11,16 @@ import os
 import sys
 import textwrap
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechaway_core import __version__
 from mechaway_core.access.scopes import SCOPES
-from mechaway_core.cli import cron, moving, runs, schedules
+from mechaway_core.cli import cron, moving, runs, schedules, tree
 from mechaway_core.cli.edge import in_aws, only_here, opened
+from mechaway_core.cli.screen import Screen
 from mechaway_core.errors import Invalid, Malformed, MechawayError
-from mechaway_core.names import shorten
 from mechaway_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,15 +148,15 @@ def _run(arguments: argparse.Namespace) -> int:
         data = _data(arguments.data)
         call = _call(arguments, data) if arguments.webhook is not None else None
         items = None if data is None else data if isinstance(data, list) else [data]
-        run = app.try_out(arguments.project, compile_plan(checked.document), call, arguments.node, items)
-        record = run.as_json(settings.record_items)
+        plan = compile_plan(checked.document)
+        record = app.runs.show(plan, app.try_out(arguments.project, plan, call, arguments.node, items))
     finally:
         app.close()
     if arguments.json:
         _print_json(record)
     else:
-        _print_run(record)
-    return 0 if run.status == "succeeded" else 1
+        _print_run(record, checked.document)
+    return 0 if record["status"] == "succeeded" else 1
 
 
 def _data(given: str | None) -> Any:
@@ -192,28 +192,10 @@ def _call(arguments: argparse.Namespace, data: Any) -> Any:
     return Call(method.upper(), segments_of(path), query.encode(), headers, body)
 
 
-_MARKS = {"succeeded": "✓", "failed": "✗", "skipped": "·", "disabled": "·", "timed_out": "✗", "cancelled": "✗"}
-
-
-def _print_run(record: dict[str, Any]) -> None:
-    width = max((len(node["id"]) for node in record["nodes"]), default=0)
-    for node in record["nodes"]:
-        exits = ", ".join(f"{count} by {name}" if name != "main" else f"{count}" for name, count in node["items_out"].items())
-        flow = f"{node['items_in']} in, {exits or 'nothing'} out" if node["status"] != "skipped" else "skipped"
-        attempts = f", {node['attempts']} attempts" if node["attempts"] > 1 else ""
-        print(f"{_MARKS[node['status']]} {node['id']:<{width}}  {node['node_type']:<18} {node['took_ms']:9.3f} ms  {flow}{attempts}")
-        for name, items in node["output"].items():
-            for item in items[:3]:
-                print(f"    {name}: {shorten(json.dumps(item, ensure_ascii=False), 120)}")
-            if len(items) > 3:
-                print(f"    {name}: … {node['items_out'][name] - 3} more")
-        for line in node.get("log", []):
-            print(f"    log: {shorten(line, 120)}")
-        if "error" in node:
-            print(f"    {node['error']['type']}: {node['error']['message']}")
-    print(f"run {record['run_id']} {record['status']} in {record['took_ms']:.3f} ms")
-    if "error" in record:
-        print(f"  {record['error']['message']}")
+def _print_run(record: dict[str, Any], document: Mapping[str, Any]) -> None:
+    screen = Screen.here()
+    for line in tree.lines(record, document["edges"], tree.Wanted(log=True, items=True), screen):
+        screen.say(line)
 
 
 # -- mechaway key

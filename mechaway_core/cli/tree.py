@@ -63,7 +63,7 @@ def _head(record: Mapping[str, Any], screen: Screen) -> str:
     status = record["status"]
     parts = [
         f"{screen.mark(status)} {screen.colour(status, status)}",
-        f"{record['workflow_id']}, version {record['version']}",
+        f"{record['workflow_id']}, {_version(record)}",
         record["trigger"],
         local_time(record["started_at"]),
     ]
@@ -74,6 +74,10 @@ def _head(record: Mapping[str, Any], screen: Screen) -> str:
     if "parent" in record:
         parts.append(f"{'repeats' if record['trigger'] == 'replay' else 'because of'} {record['parent']}")
     return " · ".join(parts)
+
+
+def _version(record: Mapping[str, Any]) -> str:
+    return f"version {record['version']}" if record["version"] else "not saved"
 
 
 def _line(node: _Node, depth: int, width: int, types: int, screen: Screen) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,12 +30,14 @@ log = logging.getLogger("mechaway.engine")
 class Carried:
     """What a run has of another one.
 
-    `exits` are those of steps that are not run again, `items` what the step `at` takes in the place of what its parents give.
+    `exits` are those of steps that are not run again, `items` what the step `at` takes in the place of what its parents give. `runs` are
+    the only steps that are run; None: all but those.
     """
 
     exits: Mapping[int, Exits] = field(default_factory=dict)
     at: int | None = None
     items: Items | None = None
+    runs: Collection[int] | None = None
 
 
 NOTHING = Carried()
@@ -131,7 +133,7 @@ class Walk:
             given = self.items if index == self.start.order[0] else self.gather(step)
             if index == self.carried.at:
                 given = self.carried.items if self.carried.items is not None else given
-            if given is None:
+            if given is None or self.is_left_out(index):
                 record.status = "skipped"
                 return True
             record.given = given
@@ -165,6 +167,11 @@ class Walk:
             return self.fail(index, record.failure)
         finally:
             record.took = time.monotonic() - began
+
+    def is_left_out(self, index: int) -> bool:
+        """Whether this run is about other steps only, and has nothing of this one."""
+        runs = self.carried.runs
+        return runs is not None and index not in runs and index not in self.carried.exits
 
     def gather(self, step: Step) -> Items | None:
         """The items of the live parents, in the order of the edges; None when no edge is live."""

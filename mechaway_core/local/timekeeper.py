@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mechaway_core.app import App
-from mechaway_core.errors import Invalid, MechawayError, NotFound, Unavailable
+from mechaway_core.errors import Invalid, MechawayError, NotFound, Stale, Unavailable
 from mechaway_core.fires import about_schedule, missed_sentence
 from mechaway_core.handover import Taken
 from mechaway_core.local.schedules import Bell
@@ -427,7 +427,10 @@ class Timekeeper:
         if isinstance(claim, Taken):
             if due >= self._since or self._had_run(entry, claim.holder):
                 return
-            claim = self._app.handover.take_over(*what, claim, holder)
+            try:
+                claim = self._app.handover.take_over(*what, claim, holder)
+            except Stale:  # who leads beside us was quicker
+                return
 
         def begun(run: Run) -> None:
             with entry.lock:

@@ -2,7 +2,7 @@
 
     request?   {"method", "query", "headers", "path", "files"}
     start?     the items it was started with: of a run that has not ended
-    replays?   {"run", "at", "items"?}: the run that it goes on with, from a node on
+    replays?   {"run", "at", "only", "items"?}: the run that it goes on with, from a node on
     promised?  true: it was accepted, so it is begun again when its process ends
     keys?      what `$run.key` is made from, where that is not the run's id
     nodes      [{"id", "node_type", "status", "attempts", "at_ms", "took_ms", "from", "input"?, "output", "failures"?, "error"?, "log"?}]
@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 
 from mechaway_core.errors import MechawayError, NotFound
+from mechaway_core.logs import about
 from mechaway_core.node import MAIN, Items, Request
 from mechaway_core.ports import RunLine, RunRecord
 from mechaway_core.record import NodeRun, Replays, Run
@@ -61,6 +62,13 @@ def line_of(run: Run) -> RunLine:
         run.parent,
         run.attempt,
     )
+
+
+def about_line(project: str, line: RunLine) -> dict[str, Any]:
+    """What a line of the log about a run on record says beside its sentence."""
+    return about(
+        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
+    )  # fmt: skip
 
 
 def opened(run: Run, items: Items) -> RunRecord:
@@ -376,7 +384,7 @@ class Reading:
     def replays(self) -> Replays | None:
         """What it goes on with, of a run that has not ended."""
         said = self.said.get("replays")
-        return None if said is None else Replays(said["run"], said["at"], said.get("items"))
+        return None if said is None else Replays(said["run"], said["at"], said.get("items"), said["only"])
 
     @property
     def promised(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from mechaway_core.engine import Carried
 from mechaway_core.errors import Conflict, Invalid, MechawayError
 from mechaway_core.names import did_you_mean, shorten
 from mechaway_core.node import Items
@@ -49,8 +50,16 @@ def replay(runs: Runs, project: str, run_id: str, wish: Wish) -> tuple[Run, Pend
     run.request, run.parent = reading.request(), run_id
     if at is None:
         return run, runs.accept(plan, run, wish.items if wish.items is not None else reading.start())
-    run.replays = Replays(run_id, at, wish.items)
-    return run, runs.accept(plan, run, reading.start(), runs.carried(project, run.replays, plan))
+    run.replays = Replays(run_id, at, wish.items, only=wish.start != FAILED)
+    carried = runs.carried(project, run.replays, plan)
+    if run.replays.only and wish.items is None and not _takes(plan, at, carried):
+        raise Invalid(f'run {run_id} never came to node "{at}", so there is nothing that it took; say items')
+    return run, runs.accept(plan, run, reading.start(), carried)
+
+
+def _takes(plan: Plan, node_id: str, carried: Carried) -> bool:
+    """Whether a node has a live parent in what was carried over."""
+    return any(name in carried.exits.get(parent, ()) for parent, name in plan.steps[plan.index[node_id]].parents)
 
 
 def _node(reading: Reading, plan: Plan, start: str, trigger: int) -> str | None:

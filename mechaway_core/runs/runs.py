@@ -23,9 +23,10 @@ from mechaway_core.logs import about
 from mechaway_core.names import shorten
 from mechaway_core.node import Items, RunInfo
 from mechaway_core.ports import Clock, Files, Invoke, Records, RunLine, RunQuery, RunRecord
-from mechaway_core.record import Replays, Run, iso, run_id_of
+from mechaway_core.record import Replays, Run, iso
 from mechaway_core.registry import Registry
-from mechaway_core.runs.document import Reading, as_far, cancelled, ended, lost, opened, without_hidden
+from mechaway_core.runs.document import Reading, about_line, as_far, cancelled, ended, lost, opened, without_hidden
+from mechaway_core.runs.failures import Failures
 from mechaway_core.runs.listeners import Listeners
 from mechaway_core.runs.recorder import Entry, Otherwise, Pending, Recorder
 from mechaway_core.settings import Settings
@@ -78,7 +79,7 @@ class Runs:
         self._files = files
         self._registry = registry
         self._workflows = workflows
-        self._listeners = listeners
+        self._failures = Failures(engine, records, listeners)
         self._clock = clock
         self._invoke = invoke
         self._most = int(settings.record_kb * 1000)
@@ -116,15 +117,16 @@ class Runs:
             return None  # not the run was to stop, but the server: another one begins it again
         policy = plan.rules.record or self._settings.record
         kept = policy == "all" or (policy == "errors" and run.failure is not None)
-        if not kept and run.failure is None and not run.opened:
-            return None
-        record = ended(run, plan, self._most, lambda data: self._keep(run, data))
-        heard = self._heard(run, record, plan.rules) if run.failure is not None else []
         gone = (run.info.id,) if run.opened and not kept else ()
-        if not (kept or heard or gone):
+        records: list[RunRecord] = []
+        heard: list[RunRecord] = []
+        if kept or run.failure is not None:
+            record = ended(run, plan, self._most, lambda data: self._keep(run, data))
+            heard = self._heard(run, record, plan.rules) if run.failure is not None else []
+            records = [record, *heard] if kept else heard
+        if not (records or gone):
             return None
-        entry = Entry(run.info.project, (record, *heard) if kept else tuple(heard), gone)
-        return self._pending(entry, heard, self._write_later if run.opened else None)
+        return self._pending(Entry(run.info.project, tuple(records), gone), heard, self._write_later if run.opened else None)
 
     def _keep(self, run: Run, data: bytes) -> str:
         most = int(self._settings.max_file_mb * 1_000_000)
@@ -166,7 +168,7 @@ class Runs:
         """Whether every run of a workflow stays on record."""
         return (self._rules(project, workflow_id).record or self._settings.record) == "all"
 
-    def begun(self, run: Run, items: Items) -> Pending:
+    def open(self, run: Run, items: Items) -> Pending:
         """What is to be put on record of a run that is about to begin here and must not vanish with this process."""
         run.status = "running"
         record = opened(run, items)
@@ -177,7 +179,8 @@ class Runs:
         for record in records if self.begins else ():
             if self._invoke is None:
                 line = record.line
-                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=_about(project, line))
+                about_it = about_line(project, line)
+                log.error("run %s of workflow %s waits for a server that starts it", line.id, line.workflow_id, extra=about_it)
             else:
                 self._invoke.start(project, record.line.id, record.line.workflow_id)
 
@@ -196,7 +199,7 @@ class Runs:
                 going.run.cancel()
         run = going.run
         if going.plan.rules.on_lost == "fail":
-            self.begun(run, going.items).wait()
+            self.open(run, going.items).wait()
         return run, self.run(going.plan, run, going.items, timeout, going.carried)
 
     def work_off(self, project: str, run_id: str) -> None:
@@ -227,7 +230,7 @@ class Runs:
     def finish(self, pending: Pending | None) -> None:
         """Put the end of an accepted run on record. Nobody waits for it."""
         if pending is not None:
-            pending.tell(_told)
+            pending.tell(_unheard)
 
     def _write_later(self, entry: Entry, failure: BaseException) -> None:
         """The end of a run that is on record as open could not be written: it stays open until that is done."""
@@ -251,7 +254,7 @@ class Runs:
             run = self._again(project, record, reading)
             carried = None if run.replays is None else self.carried(project, run.replays, plan)
         except (NotFound, Invalid) as error:
-            self._lose(project, record, f"the run could not begin: {error}", Rules())
+            self._lose(project, record, f"the run could not begin: {error}", self._rules(project, record.line.workflow_id))
             return None
         return _Going(run, plan, reading.start(), carried)
 
@@ -271,7 +274,8 @@ class Runs:
             raise NotFound(f'the workflow has no node "{shorten(replays.at)}"')
         again = plan.below(at)
         exits = reading.exits([step.id for step in plan.steps if step.index not in again])
-        return Carried({plan.index[node_id]: given for node_id, given in exits.items()}, at, replays.items)
+        given = {plan.index[node_id]: items for node_id, items in exits.items()}
+        return Carried(given, at, replays.items, again if replays.only else None)
 
     def plan(self, project: str, workflow_id: str, version: int | None = None) -> Plan:
         """The plan of a version; without one, of the current one. Raises `NotFound`, and `Invalid` when this server cannot run it."""
@@ -328,7 +332,7 @@ class Runs:
             if begun:
                 log.warning(
                     "run %s of workflow %s in project %s is begun again: its process ended before it did",
-                    line.id, line.workflow_id, project, extra=_about(project, line),
+                    line.id, line.workflow_id, project, extra=about_line(project, line),
                 )  # fmt: skip
             said = reading.said | {"promised": True}
             return RunRecord(replace(line, status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
@@ -341,12 +345,12 @@ class Runs:
     def _lose(self, project: str, record: RunRecord, message: str, rules: Rules) -> None:
         line = record.line
         log.error(
-            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=_about(project, line)
+            "run %s of workflow %s in project %s was lost: %s", line.id, line.workflow_id, project, message, extra=about_line(project, line)
         )
         self._end(project, lost(record, rules, message, self._clock.now()), "lost", rules)
 
     def _end(self, project: str, end: RunRecord, event: str, rules: Rules) -> None:
-        heard = self._raise(project, end.line, event, rules, lambda: self._told(project, end))
+        heard = self._failures.heard(project, end.line, event, rules, lambda: self._told(project, end))
         self._pending(Entry(project, (end, *heard)), heard).wait()
 
     def _rules(self, project: str, workflow_id: str) -> Rules:
@@ -359,7 +363,7 @@ class Runs:
 
     def _heard(self, run: Run, record: RunRecord, rules: Rules) -> list[RunRecord]:
         about: Callable[[], dict[str, Any]] = lambda: self._told(run.info.project, record)  # noqa: E731
-        return self._raise(run.info.project, record.line, run.status, rules, about)
+        return self._failures.heard(run.info.project, record.line, run.status, rules, about)
 
     def missed(self, project: str, workflow_id: str, node_id: str, due: float, count: int, message: str) -> None:
         """Let those hear of it who listen: due times of a schedule, up to this one, had no run."""
@@ -372,56 +376,32 @@ class Runs:
             "error": {"type": "missed", "message": message},
         }
         line = RunLine(f"{workflow_id} {node_id} {due!r}", workflow_id, 0, "missed", "cron", node_id, due)
-        heard = self._raise(project, line, "missed", self._rules(project, workflow_id), lambda: said)
+        heard = self._failures.heard(project, line, "missed", self._rules(project, workflow_id), lambda: said)
         if heard:
             self._pending(Entry(project, tuple(heard)), heard).wait()
-
-    def _raise(self, project: str, line: RunLine, event: str, rules: Rules, about: Callable[[], dict[str, Any]]) -> list[RunRecord]:
-        """The runs that an event is to start, on record as accepted. The same event makes the same ids, so it starts each of them once."""
-        if line.trigger == "error":
-            return []
-        try:
-            listening = [
-                (plan, step, run_id)
-                for plan, step in self._listeners.find(project, line.workflow_id, event, rules.on_failure)
-                if not self.is_kept(project, run_id := run_id_of(line.began, line.id, plan.workflow_id, step.id))
-            ]
-        except MechawayError as error:
-            log.error(
-                "nobody could be told that workflow %s in project %s %s: %s",
-                line.workflow_id, project, event, error, extra=_about(project, line),
-            )  # fmt: skip
-            return []
-        records = []
-        for plan, step, run_id in listening:
-            run = self.engine.prepare(plan, step, project, "error", run_id)
-            run.parent = None if event == "missed" else line.id
-            run.promised = True
-            records.append(opened(run, [{"event": event, **about()}]))
-        return records
 
     # -- what is on record
 
     def find(self, project: str, query: RunQuery) -> tuple[list[dict[str, Any]], str | None]:
         """Runs as lists show them, newest first, and where the next page begins."""
-        page = self.records.find(project, query)
         from mechaway_core.runs.shown import shown_line  # webhooks show nothing
 
+        page = self.records.find(project, query)
         return [shown_line(line) for line in page.lines], page.after
 
     def get(self, project: str, run_id: str) -> dict[str, Any]:
         """The record of a run, as far as it is known by now. Raises `NotFound`."""
         going = self._going.get(run_id)
         if going is not None and going.run.info.project == project:
-            return self.show(project, as_far(going.run, going.plan))
+            return self.show(going.plan, going.run)
         record = self._record(project, run_id)
         if record.line.ended is None:
             record = without_hidden(record, self._rules(project, record.line.workflow_id))
-        return self.show(project, record)
-
-    def show(self, project: str, record: RunRecord) -> dict[str, Any]:
-        """A record as people see it."""
         return self._shown(project, record, self._settings.record_items)
+
+    def show(self, plan: Plan, run: Run) -> dict[str, Any]:
+        """A run as its record shows it, as far as it is known by now, whether it is on record or not."""
+        return self._shown(run.info.project, as_far(run, plan), self._settings.record_items)
 
     def _told(self, project: str, record: RunRecord) -> dict[str, Any]:
         """A record as listeners get it."""
@@ -494,12 +474,13 @@ class Runs:
                 one.run.opened = one.listed = True
                 self.recorder.add(Entry(one.run.info.project, (record,)), _let_go)
         for project, runs in self._open_here().items():
-            for run_id in self.records.asked_to_stop(project, list(runs)):
-                runs[run_id].cancel()
+            with suppress(NotFound):  # the project was deleted; its runs end as they may
+                for run_id in self.records.asked_to_stop(project, list(runs)):
+                    runs[run_id].cancel()
         with self._lock:
             again, self._unwritten = self._unwritten, []
         for entry in again:
-            self._pending(entry, [record for record in entry.records if record.line.ended is None], self._write_later).tell(_told)
+            self._pending(entry, [record for record in entry.records if record.line.ended is None], self._write_later).tell(_unheard)
         waiting, self._unbegun = self._unbegun, []
         for project, run_id in waiting:
             self._begin_again(project, run_id)
@@ -544,14 +525,7 @@ class Runs:
         return self.records.prune(project, keep, until)
 
 
-def _about(project: str, line: RunLine) -> dict[str, Any]:
-    """What a line of the log about a run on record says beside its sentence."""
-    return about(
-        project=project, workflow_id=line.workflow_id, version=line.version, run_id=line.id, trigger=line.trigger, node_id=line.node
-    )  # fmt: skip
-
-
-def _told(failure: BaseException | None) -> None:
+def _unheard(failure: BaseException | None) -> None:
     """Nobody waits for it; what is to be done about a failure is done elsewhere."""
 
 

@@ -151,6 +151,8 @@ def add_routes(router: APIRouter, app: App, threads: Threads) -> None:
                     [Problem(f"/filter/{name[:80]}", "unknown field")],
                 )
         query = _query(chosen, 1000, "")
+        if query == RunQuery(limit=1000):
+            raise Invalid("filter says nothing, which would find every run: give it one value at least")
         found = await run_in_threadpool(app.history.replay_all, project, query, _wish(said), act=not dry)
         return json_response(found.as_json(), 200 if dry else 202)
 
@@ -171,7 +173,7 @@ def _query(said: dict[str, Any], limit: int, cursor: str) -> RunQuery:
         trigger=said.get("trigger"),
         since=_moment("since", said.get("since")),
         until=_moment("until", said.get("until")),
-        text=said.get("text"),
+        text=said.get("text") or None,
         after=cursor or None,
         limit=limit,
     )

@@ -258,6 +258,8 @@ def test_all_that_a_filter_finds_run_again_when_that_is_meant(server: Server) ->
         {"filter": {}},
         {"filter": []},
         {"filter": {"status": ["lost"]}},
+        {"filter": {"status": []}},
+        {"filter": {"workflow": None, "text": ""}},
         {"filter": {"status": 5}},
         {"filter": {"workflow": 5}},
         {"filter": {"since": "yesterday"}},

@@ -16,6 +16,7 @@ from mechaway_core.errors import Invalid
 from mechaway_core.record import Run
 from tests.conftest import MakeApp
 from tests.nodes.bench import Bench, Document, node
+from tests.told import told
 from tests.web_server import Reply, Seen, WebServer, as_json
 
 
@@ -573,7 +574,7 @@ def test_whatever_a_server_says_is_an_item_or_an_error(
     pagination = {"pagination": {"kind": "link", "max_pages": 2}} if strict else {}
     run = bench.run(http(url=url, response=response, fail_on_status=strict, max_redirects=2, timeout=5, **pagination))
     assert run.failure is None or run.failure.kind in ("http", "error"), run.failure
-    assert run.as_json(10)
+    assert told(run, 10)
 
 
 # -- what is refused when it is saved

@@ -10,6 +10,7 @@ import pytest
 from mechaway_core.errors import Invalid
 from mechaway_core.node import Context, Items, Node, Response
 from tests.nodes.bench import Bench, Document, node
+from tests.told import told
 
 
 def answer(bench: Bench, *nodes: Document, items: Any = None) -> Response:
@@ -118,7 +119,7 @@ def test_it_answers_a_file_by_its_object_or_its_handle(bench: Bench, keep: Docum
 
 
 def test_the_record_of_the_run_tells_which_file_it_was(bench: Bench, keep: Document) -> None:
-    record = bench.run(keep, node("Respond", file="{{ $json }}")).as_json(10)
+    record = told(bench.run(keep, node("Respond", file="{{ $json }}")), 10)
     assert record["response"]["file"] == record["output"][0]
 
 

@@ -215,3 +215,45 @@ def test_of_many_at_once_exactly_one_gets_it(store: FolderStore, time: Time) -> 
     for thread in threads:
         thread.join()
     assert (len(got), len(busy)) == (1, len(others) - 1)
+
+
+# -- runs that failed or were cut off: the next attempt has the keys of the first
+
+
+def answering(deliveries: Deliveries, run_id: str, key: str = "k", said: str = "a body") -> Claim:
+    """The claim of a run to a delivery that says this, for a window of 1000 s."""
+    return deliveries.claim("default", "w", "hook", Delivery(key, run_id, seconds=10, window=1000, print=said))
+
+
+def test_a_claim_that_was_cut_off_keeps_its_keys_however_many_others_come_before_it_is_taken_over(
+    deliveries: Deliveries, time: Time
+) -> None:
+    answering(deliveries, "first")
+    time.seconds += 16
+    for number in range(20):
+        answering(deliveries, f"other {number}", key=f"other {number}").settle(Kept(200, {}, None, b""))
+    assert answering(deliveries, "second").keys == "first"
+
+
+def test_the_attempt_after_one_that_failed_has_its_keys_since_its_nodes_may_have_acted(deliveries: Deliveries) -> None:
+    answering(deliveries, "first").settle(Kept(503, {}, None, b""))
+    second = answering(deliveries, "second")
+    assert second.keys == "first"
+    with pytest.raises(Busy):
+        answering(deliveries, "third")
+    second.release()
+    assert answering(deliveries, "fourth").keys == "first"
+
+
+def test_another_request_with_the_same_key_has_keys_of_its_own(deliveries: Deliveries) -> None:
+    answering(deliveries, "first").release()
+    assert answering(deliveries, "second", said="another body").keys == "second"
+
+
+def test_what_is_kept_of_claims_goes_after_the_window(deliveries: Deliveries, store: FolderStore, time: Time) -> None:
+    for number in range(10):
+        answering(deliveries, f"old {number}", key=f"old {number}").release()
+    time.seconds += 2000
+    for number in range(10):
+        answering(deliveries, f"new {number}", key=f"new {number}").settle(Kept(200, {}, None, b""))
+    assert len(store.keys("default", "deliveries/")) == 10

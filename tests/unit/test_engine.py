@@ -16,6 +16,7 @@ from mechaway_core.errors import NodeError, Unavailable
 from mechaway_core.node import Context, Exits, Item, ItemNode, Items, Node, param
 from mechaway_core.record import Run, new_run_id
 from tests.conftest import MakeApp
+from tests.told import told
 
 Add = Callable[[type[Node]], None]
 
@@ -398,7 +399,7 @@ def test_the_record_tells_what_each_node_took_and_gave(app: App) -> None:
         "outputs": {"m": "$json.n", "who": "$node.go.n"},
     }
     ran = run(app, workflow({"a": script}, ["go a"]), [{"n": 5}, {"n": 6}, {"n": 7}])
-    shown = ran.as_json(2)
+    shown = told(ran, 2)
     assert shown["status"] == "succeeded"
     assert shown["output"] == [{"m": 3, "who": 5}]
     node = shown["nodes"][1]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mechaway_core.node import Response, RunInfo
-from mechaway_core.record import Failure, NodeRun, Run, iso, new_run_id
+from mechaway_core.node import RunInfo
+from mechaway_core.record import Failure, Run, iso, new_run_id
 
 MOMENTS = st.floats(0, 4e9, allow_nan=False)
 
@@ -62,50 +60,9 @@ def run(**about: object) -> Run:
     return record
 
 
-def test_a_record_says_what_each_node_took_and_gave() -> None:
-    node = NodeRun("n", "FunLogic", attempts=2, took=0.0015, given=[1, 2, 3], exits={"main": [4, 5, 6], "error": [7]}, log=["x"])
-    shown = run(status="succeeded", ended=101.5, nodes=[node], output=[4, 5, 6]).as_json(2)
-    assert shown["took_ms"] == 1500.0
-    assert shown["ended_at"] == "1970-01-01T00:01:41.500Z"
-    assert (shown["run_id"], shown["workflow_id"], shown["version"], shown["status"]) == ("id", "w", 3, "succeeded")
-    assert shown["output"] == [4, 5]
-    assert shown["nodes"] == [
-        {
-            "id": "n",
-            "node_type": "FunLogic",
-            "status": "succeeded",
-            "attempts": 2,
-            "took_ms": 1.5,
-            "items_in": 3,
-            "items_out": {"main": 3, "error": 1},
-            "input": [1, 2],
-            "output": {"main": [4, 5], "error": [7]},
-            "log": ["x"],
-        }
-    ]
-    assert json.loads(json.dumps(shown)) == shown
-
-
-def test_a_run_that_goes_on_has_no_end() -> None:
-    shown = run(status="running").as_json(10)
-    assert (shown["ended_at"], shown["took_ms"], shown["status"]) == (None, 0.0, "running")
-    assert "error" not in shown
-    assert "response" not in shown
-
-
-def test_a_failure_and_an_answer_are_shown_when_there_are_any() -> None:
-    failure = Failure("error", "no", "n", 503)
-    shown = run(failure=failure, response=Response(201, {"a": "b"}, [1])).as_json(10)
-    assert shown["error"] == {"type": "error", "message": "no", "node": "n", "status": 503}
-    assert shown["response"] == {"status": 201, "headers": {"a": "b"}, "body": [1]}
+def test_a_failure_says_what_is_known_of_it() -> None:
+    assert Failure("error", "no", "n", 503).as_json() == {"type": "error", "message": "no", "node": "n", "status": 503}
     assert Failure("timeout", "late").as_json() == {"type": "timeout", "message": "late"}
-
-
-@pytest.mark.parametrize("most", [0, 1, 100])
-def test_lists_of_items_are_cut_and_counted_whole(most: int) -> None:
-    shown = NodeRun("n", "X", given=list(range(5)), exits={"main": list(range(7))}).as_json(most)
-    assert (len(shown["input"]), len(shown["output"]["main"])) == (min(5, most), min(7, most))
-    assert (shown["items_in"], shown["items_out"]) == (5, {"main": 7})
 
 
 def test_a_run_can_be_asked_to_stop() -> None:

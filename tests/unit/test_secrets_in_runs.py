@@ -18,6 +18,7 @@ from mechaway_core.node import Context, Exits, Item, ItemNode, Items, Node, Resp
 from mechaway_core.record import Run
 from mechaway_core.triggers import Call
 from tests.conftest import MakeApp
+from tests.told import told
 
 CANARY = "c4nary/of the+coal=mine"
 TOKEN = "t0ken-that-was-fetched"
@@ -151,7 +152,7 @@ def test_a_missing_secret_fails_the_run_before_any_node_acts(app: App) -> None:
     assert (done.failure.kind, done.failure.node) == ("secret", "use")
     assert done.failure.message.startswith('node "use" cannot do its work: there are no secrets "GONE", "LOST" in project "default"')
     assert acted == []
-    assert done.as_json(10)["nodes"] == []
+    assert told(done, 10)["nodes"] == []
     app.put_secret("default", "GONE", "here")
     app.put_secret("default", "LOST", "found")
     assert run(app, {"id": "act", "node_type": "Acts"}, uses("echo", "KEY", "GONE", "LOST")).status == "succeeded"
@@ -201,7 +202,7 @@ def test_a_change_counts_from_the_next_run(app: App) -> None:
 
 def nowhere(done: Run, *values: str) -> str:
     """The record as text, after making sure that no secret stands in it."""
-    text = json.dumps(done.as_json(1000), ensure_ascii=False)
+    text = json.dumps(told(done, 1000), ensure_ascii=False)
     for value in values or (CANARY,):
         assert value not in text
     return text

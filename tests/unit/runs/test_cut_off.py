@@ -375,12 +375,13 @@ def test_a_node_type_that_is_gone_ends_an_accepted_run_and_refuses_a_replay_by_n
         there.setitem(catalogue(), "Gone", Gone)
         app.put(P, chain("w", hook(), {"id": "old", "node_type": "Gone", "params": {}}))
         done = app.start(P, "w")
-        waiting = app.start_elsewhere(P, "w").info.id
-        app.put(P, chain("w", hook(), lua("new", "return data")))
+        waiting = app.start_elsewhere(P, "w", items=[{"card": "4111", "n": 1}]).info.id
+        app.put(P, chain("w", hook(), lua("new", "return data")) | {"settings": {"redact": ["card"]}})
     app = house.successor()
     app.runs.work_off(P, waiting)
     record = over(app, waiting)
     assert record["status"] == "failed"
+    assert record["input"] == [{"card": "[redacted]", "n": 1}]  # what is to be hidden, the current version says
     assert "Gone" in record["error"]["message"]
     with pytest.raises(Invalid, match="Gone"):
         app.history.replay(P, done.info.id, Wish("start", version="same"))

@@ -24,6 +24,7 @@ from mechaway_core.runs.hiding import HIDDEN, hide, hide_headers
 from mechaway_core.runs.shown import shown
 from mechaway_core.workflow import Plan, canonical, compile_plan
 from mechaway_core.workflow.rules import hidden_path
+from tests.told import told
 
 MANY = 1_000_000  # bytes of a record, or items shown, that nothing here reaches
 ONLY_KEPT = ("at_ms", "request")
@@ -159,7 +160,7 @@ def read(run: Run, plan: Plan, most: int = MANY, kept: Kept | None = None) -> Re
 
 def same(run: Run, plan: Plan, most: int = MANY) -> None:
     """Fails unless the record shows what the engine knew."""
-    live, found = run.as_json(most), shown(read(run, plan), most)
+    live, found = told(run, most), shown(read(run, plan), most)
     for name in ONLY_KEPT:
         found.pop(name, None)
         for node in found["nodes"]:
