@@ -48,8 +48,8 @@ class Processor:
 
     def __init__(self, number: int) -> None:
         """`number` tells processes apart that begin together: each takes another processor."""
-        allowed = cpus.allowed()
-        self.home = allowed[number % len(allowed)] if len(allowed) > 1 and uses() else None
+        strong = cpus.strong()
+        self.home = strong[number % len(strong)] if len(cpus.allowed()) > 1 and uses() else None
         self._apart: set[int] = set()  # threads that may go anywhere
         self._seen: Mapping[int, Use] = {}
         self._ticks: Mapping[int, float] = {}
@@ -110,7 +110,7 @@ class Processor:
         self._ticks, self._own = ticks, used
         if not before or share < BUSY or self.home is None:
             return
-        worked = {number: ticks[number] - before[number] for number in cpus.allowed() if number in ticks and number in before}
+        worked = {number: ticks[number] - before[number] for number in cpus.strong() if number in ticks and number in before}
         target = roomier(worked, self.home, own, MOVE_EVERY)
         if target is not None:
             log.info("others need processor %d; the server moves to %d", self.home, target)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +89,24 @@ def test_all_threads_keep_to_one_processor_and_so_do_later_ones(processor: Proce
 
 
 def test_processes_that_begin_together_take_processors_of_their_own() -> None:
-    assert len({Processor(number).home for number in range(len(cpus.allowed()))}) == len(cpus.allowed())
+    assert len({Processor(number).home for number in range(len(cpus.strong()))}) == len(cpus.strong())
+
+
+@pytest.mark.parametrize("file", ["cpu_capacity", "cpufreq/cpuinfo_max_freq"])
+def test_small_processors_are_left_to_others(tmp_path: Path, file: str) -> None:
+    small, *large = cpus.allowed()
+    for number, strength in [(small, 4_300_000), *((number, 5_700_000 + number) for number in large)]:
+        path = tmp_path / f"cpu{number}" / file
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{strength}\n")
+    assert cpus.strong(tmp_path) == tuple(large)
+
+
+def test_where_the_system_does_not_tell_all_processors_are_the_same(tmp_path: Path) -> None:
+    assert cpus.strong(tmp_path) == cpus.allowed()
+    (tmp_path / f"cpu{cpus.allowed()[0]}").mkdir()
+    (tmp_path / f"cpu{cpus.allowed()[0]}" / "cpu_capacity").write_text("1024")  # of one only
+    assert cpus.strong(tmp_path) == cpus.allowed()
 
 
 def test_a_thread_that_works_alone_may_go_anywhere_until_it_waits_again(processor: Processor) -> None:
