@@ -24,9 +24,7 @@ from mechaway_core import cpus
 EVERY = 0.25  # seconds between two looks at the threads
 BUSY = 0.6  # of a processor: below it no thread is in another's way
 LEAST = 0.1  # of the time between two looks: who uses less is in nobody's way
-STRETCH = (
-    0.001  # seconds of work without a wait. Threads that share the interpreter's lock wait after 5 ms at the latest, and mostly after 0.1
-)
+STRETCH = 0.001  # seconds of work without a wait; threads in the midst of requests wait ten times as often
 MOVE_EVERY = 5.0  # seconds between two looks at the processors
 CROWDED = 0.3  # of a processor that others use, more than they use of the one to move to
 
@@ -83,7 +81,7 @@ class Processor:
                 if now - moved >= MOVE_EVERY:
                     moved = now
                     self.look_around(busy(), used, share)
-            except OSError as error:  # a system that shows less than it did at the start
+            except (OSError, ValueError) as error:  # a system that shows less than others
                 log.warning("the threads are left where they are: %s", error)
                 return
             before, used_before = now, used
