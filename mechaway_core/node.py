@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
 
@@ -276,4 +277,9 @@ class ItemNode(Node, abstract=True):
 
 def params_of(node: Node | type[Node]) -> tuple[dataclasses.Field[Any], ...]:
     """The declared params of a node type, in order."""
-    return dataclasses.fields(node)  # type: ignore[arg-type]
+    return _params_of(node if isinstance(node, type) else type(node))  # type: ignore[arg-type]  # classes are hashable
+
+
+@cache
+def _params_of(node_type: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(node_type)
