@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from mechaway_core import timetable, triggers
 from mechaway_core.access import AdminToken, Door
@@ -47,8 +46,7 @@ DEFAULT_PROJECT = "default"
 log = logging.getLogger("mechaway.app")
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """A save that is on disk, and what there is to warn of."""
 
     entry: Entry

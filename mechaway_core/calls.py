@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mechaway_core import triggers
 from mechaway_core.access import Door
@@ -23,8 +21,7 @@ from mechaway_core.workflow import Plan, Step
 ACCEPTING = 25.0  # seconds from the claim to a delivery to the record of the run that was accepted, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A run that a webhook started, and the webhook itself. It is over, or has been `accepted` and is to begin.
 
     Nobody may hear of it before what is `pending` is on record. `claim`, when there is one, waits to be settled with the answer then.
@@ -130,7 +127,7 @@ class Calls:
             self._forget_files(run)
             raise
         if claim.keys != run.info.id:
-            run.info = dataclasses.replace(run.info, keys=claim.keys)
+            run.info = run.info._replace(keys=claim.keys)
         return claim
 
     def _delivery(self, plan: Plan, step: Step, run: Run, items: Items, call: triggers.Call) -> Delivery | None:

@@ -36,11 +36,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong with a document.
 
     `pointer` is a JSON pointer (RFC 6901) into the document, `node` the id of the node it concerns, `message` one sentence.

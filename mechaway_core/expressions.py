@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -43,15 +43,13 @@ _PROSE = re.compile(r"[\w .,!?'’:@/\-]+")
 _ARGUMENT = re.compile(r"\b(?:local|global|field|upvalue) 'p(\d+)'")
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(NamedTuple):
     """A value that is the same for every item."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A way into the item (`json`), the request (`query`, `headers`, `path`, `file`), what a node gave (`node`), or the run (`run`)."""
 
     root: str
@@ -59,8 +57,7 @@ class Path:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lua:
+class Lua(NamedTuple):
     """An expression for the sandbox; the values of `paths` are its arguments `p1`, `p2`, …"""
 
     text: str
@@ -222,8 +219,7 @@ def _string_end(text: str, at: int) -> int:
 # -- templates ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """Text with expressions in it. With a single expression and nothing around it, the value keeps its type."""
 
     parts: tuple[str | Pin, ...]
@@ -460,8 +456,7 @@ def _in_users_words(message: str, entries: Sequence[Lua]) -> str:
     return _ARGUMENT.sub(name, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
+class Outputs(NamedTuple):
     """Output pins: what becomes of each item a node gives."""
 
     names: tuple[str, ...]

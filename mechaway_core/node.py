@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass
+from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 from mechaway_core.errors import NodeError
 from mechaway_core.names import ANY_BYTES, media_type, plain_filename
@@ -63,8 +64,7 @@ def param(
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
+class RunInfo(NamedTuple):
     """About a run, as expressions (`$run.id` …) and scripts (`run.id` …) see it. Times are ISO 8601 in UTC.
 
     `keys` is what its keys are made of: the id of the run that it carries on, whose keys it keeps; empty for the run's own id.
@@ -92,19 +92,17 @@ class RunInfo:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The request that triggered a run: everything but its body. Header names are in lower case."""
 
     method: str
     query: Mapping[str, Any]
     headers: Mapping[str, str]
     path: Mapping[str, str]
-    files: Mapping[str, Any] = field(default_factory=dict)  # field → {filename, content_type, size, handle}, or a list of these
+    files: Mapping[str, Any] = {}  # field → {filename, content_type, size, handle}, or a list of these
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What a node says the caller of a webhook gets. `body` is any JSON value; a string is sent as it is. A `file` stands for it."""
 
     status: int
@@ -279,4 +277,9 @@ class ItemNode(Node, abstract=True):
 
 def params_of(node: Node | type[Node]) -> tuple[dataclasses.Field[Any], ...]:
     """The declared params of a node type, in order."""
-    return dataclasses.fields(node)  # type: ignore[arg-type]
+    return _params_of(node if isinstance(node, type) else type(node))  # type: ignore[arg-type]  # classes are hashable
+
+
+@cache
+def _params_of(node_type: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(node_type)

@@ -35,8 +35,7 @@ ABSENT = Expect.ABSENT
 ANY = Expect.ANY
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A document as it is stored. `version` changes with every `put` and never comes back, not even after a delete."""
 
     data: bytes
@@ -83,8 +82,7 @@ class OnConflict(NamedTuple):
     update: bool | tuple[str, ...] = True
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """What a statement gave.
 
     `rows` are objects by column name (a name that comes twice is `name`, `name_2`); `changes` counts the rows a write changed;
@@ -98,8 +96,7 @@ class Rows:
     missing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TableInfo:
+class TableInfo(NamedTuple):
     """A table or view, its columns as declared, and how many rows it holds (None when counting takes too long)."""
 
     name: str
@@ -107,8 +104,7 @@ class TableInfo:
     rows: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class TablePage:
+class TablePage(NamedTuple):
     """Some rows of a table; `next` is what to pass as `after` for those that follow, None at the end."""
 
     columns: list[str]
@@ -309,8 +305,7 @@ class KeyRing(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """A file that was kept. `size` in bytes; `handle` is how it is found again, a text that can stand in an item."""
 
     filename: str
@@ -353,8 +348,7 @@ class Files(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RunLine:
+class RunLine(NamedTuple):
     """A run as a list shows it. `began` and `ended` are seconds since 1970; without `ended` it is `queued` or `running`.
 
     `attempt` counts how often it was begun; `parent` is the run that it repeats or speaks of.
@@ -373,8 +367,7 @@ class RunLine:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """What is on record of a run: its line, and all the rest as a JSON document.
 
     `known` tells that something may be on record of it already. `keep_days` is for how long it stays there once it has ended, None: as
@@ -387,8 +380,7 @@ class RunRecord:
     keep_days: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunQuery:
+class RunQuery(NamedTuple):
     """Which runs to list, newest first. Empty conditions fit every run.
 
     Moments are seconds since 1970, of when a run began: from `since` on, before `until`. `text` stands in the record,
@@ -405,8 +397,7 @@ class RunQuery:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class RunPage:
+class RunPage(NamedTuple):
     """Some runs. `after` is where the next page begins, None at the end: a page may be short, or empty, and not be the last."""
 
     lines: list[RunLine]

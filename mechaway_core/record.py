@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mechaway_core.cancellation import Cancellation
 from mechaway_core.logs import about
@@ -22,8 +22,7 @@ Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed
 NodeStatus = Literal["succeeded", "failed", "skipped", "disabled", "timed_out", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a run or node failed. `kind` is one of: error, timeout, script, query, http, secret, stop, unavailable, internal, cancelled."""
 
     kind: str
@@ -59,8 +58,7 @@ class NodeRun:
     replayed: bool = False  # it did not run: this is what it gave in an earlier run
 
 
-@dataclass(frozen=True, slots=True)
-class Replays:
+class Replays(NamedTuple):
     """Which run a run goes on with, from which node on, and the items that this node takes, if not those it took then.
 
     `only`: nothing runs but this node and what it leads to; else also what came to no end then.

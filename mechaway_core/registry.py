@@ -7,7 +7,7 @@ that two threads can do is to compile the same version twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mechaway_core.errors import NotFound
 from mechaway_core.ports import Unchanged
@@ -15,8 +15,7 @@ from mechaway_core.storage import Workflows
 from mechaway_core.workflow import Plan, compile_plan
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
+class _Compiled(NamedTuple):
     token: str
     plan: Plan
 

@@ -131,6 +131,9 @@ class Settings:
     )
     http_ca_file: str = setting("File of certificates (PEM) to trust besides those of the system.", "")
 
+    processors: Literal["one", "any"] = setting(
+        "Where the threads of a server process run: all on one processor, which it chooses, or on any. On macOS always on any.", "one"
+    )
     sync: Literal["full", "normal"] = setting(
         "full: what was answered survives loss of power. normal: it survives a crash of Mechaway, and is faster.", "full"
     )
@@ -274,14 +277,6 @@ This page is made from the code by `python -m mechaway_core.settings`.
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
-
-
-def user_cpus() -> int:
-    """CPUs this process may use; a container's limit counts where the kernel tells."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def _runtime_endpoints(environ: Mapping[str, str]) -> Iterator[str]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,8 +29,7 @@ _CURRENT, _OLD = "workflows/", "versions/"
 _ATTEMPTS = 20  # of a save without If-Match that meets other writers
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One version of a workflow. `token` is the store's own version of the current one: it never repeats. Times are ISO 8601."""
 
     document: Mapping[str, Any]

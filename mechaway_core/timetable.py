@@ -11,8 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mechaway_core.errors import Invalid, MechawayError, NotFound
 from mechaway_core.logs import about
@@ -32,8 +31,7 @@ Changed = Callable[[str, str], None]
 log = logging.getLogger("mechaway.timetable")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What it takes to make schedules what the documents say."""
 
     make: tuple[Schedule, ...] = ()

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qsl
 
 from mechaway_core import expressions, jsontext
@@ -27,8 +26,7 @@ MOST_KEY = 255  # characters of an Idempotency-Key
 CHUNK = 256 * 1024  # bytes of a spooled body at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call of a webhook as it came: segments of the path below the workflow's address, still percent-encoded.
 
     A body too large for memory is an open file, `spool`, which is closed when it was read: `body_chunks` reads either. `until` is the
@@ -96,8 +94,7 @@ def is_form_data(content_type: str) -> bool:
     return "multipart" in lower and lower.partition(";")[0].strip() == "multipart/form-data"
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """What expressions about a call can reach before its run begins."""
 
     run: RunInfo

@@ -28,8 +28,8 @@ def measure(bench: Bench) -> Iterator[Row]:
             folders = [bench.folder / f"{side}-{sync}" for side in ("before", "now")]
             for folder in folders:
                 store(folder, poc())
-            before = stack.enter_context(mechaway(folders[0], tree, sync=sync))
-            now = stack.enter_context(mechaway(folders[1], sync=sync, record="none"))  # earlier versions kept none
+            before = stack.enter_context(mechaway(folders[0], tree, sync=sync, record="none"))
+            now = stack.enter_context(mechaway(folders[1], sync=sync, record="none"))  # the earliest versions kept none
             for server in (before, now):
                 for _ in range(50):
                     check_answer(client.call_ok(server.port, "POST", poc_path(), BODY))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mechaway_core.errors import Forbidden, Invalid
@@ -27,8 +27,7 @@ ALLOWED_HEADERS = "authorization, content-type, if-match, if-none-match, x-reque
 EXPOSED = "etag, location, mechaway-run-id, mechaway-repeated, retry-after, x-request-id"
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
+class Origins(NamedTuple):
     """Origins whose pages may call; `any_webhook`: every page may call webhooks."""
 
     named: frozenset[str]

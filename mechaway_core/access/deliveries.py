@@ -17,8 +17,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -39,8 +38,7 @@ _SWEPT = 2  # old documents that each claim looks at: one more than it makes, so
 _PREFIX = "deliveries/"
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """An answer as it went out. `body` is None when it was too large to be kept."""
 
     status: int
@@ -65,8 +63,7 @@ class KeptBefore(Exception):  # neither
         self.run_id = run_id
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One delivery. `key` tells it from others; `print`, where it is known, what is the same whenever it comes.
 
     `run_id` is the run that is to answer it, which may take `seconds`. For `window` seconds a later one gets what `answer` says.

@@ -12,9 +12,8 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -31,8 +30,7 @@ _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _PREFIX = "keys/"
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectKey:
+class ProjectKey(NamedTuple):
     """What is known about a key; the key itself is not. Times are ISO 8601, `expires` may be absent."""
 
     id: str

@@ -11,8 +11,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mechaway_core.errors import Forbidden, Malformed, Refused, Unauthorized
 from mechaway_core.http.headers import is_name
@@ -44,8 +43,7 @@ class Lock(Protocol):
         """Look at everything, the raw body piece by piece. `now` in seconds since 1970. Raises `Refused`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bearer:
+class Bearer(NamedTuple):
     """`Authorization: Bearer` with a secret."""
 
     secrets: tuple[str, ...]
@@ -63,8 +61,7 @@ class Bearer:
         self.check_headers(values, headers)  # they say it all
 
 
-@dataclass(frozen=True, slots=True)
-class Basic:
+class Basic(NamedTuple):
     """`Authorization: Basic` (RFC 7617). The user is written in the document, or is a secret too."""
 
     user: str
@@ -96,8 +93,7 @@ class Basic:
         self.check_headers(values, headers)  # they say it all
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A header of any name that holds a secret."""
 
     name: bytes

@@ -12,8 +12,8 @@ import shutil
 import socket
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 CONNECTING = 3.0  # seconds
 SILENCE = 10.0  # seconds that the other side may say nothing
@@ -29,8 +29,7 @@ class Lost(Exception):
         self.old = old
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the server said; names of headers in lower case. `body` is empty when it went into a file."""
 
     status: int

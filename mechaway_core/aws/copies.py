@@ -15,8 +15,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mechaway_core.aws.projects import Moved, S3Projects
 from mechaway_core.aws.s3 import S3, BucketUnavailable, Found, Mismatch
@@ -29,8 +29,7 @@ MARKS = 20  # saves that an object remembers
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between tries of writers that meet; each is a random part of these
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(NamedTuple):
     """What the copy is. No `etag`: nothing was there."""
 
     etag: str | None

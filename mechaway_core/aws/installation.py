@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from mechaway_core import cpus
 from mechaway_core.app import App
 from mechaway_core.aws import environment
 from mechaway_core.aws.clients import Clients, clients
@@ -15,7 +16,7 @@ from mechaway_core.clock import SystemClock
 from mechaway_core.folders import FolderProjects, FolderStore, FolderTables
 from mechaway_core.ports import Files, Projects, Records, Store, Tables
 from mechaway_core.sandbox import Sandbox
-from mechaway_core.settings import Settings, user_cpus
+from mechaway_core.settings import Settings
 
 
 def build(settings: Settings) -> App:
@@ -31,7 +32,7 @@ def build(settings: Settings) -> App:
         files=kept.files,
         keyring=KmsKeyRing(lambda: account.kms, settings.kms_key),
         clock=clock,
-        sandbox=Sandbox(workers=settings.lua_workers or max(2, user_cpus())),
+        sandbox=Sandbox(workers=settings.lua_workers or max(2, cpus.count())),
         records=kept.records,
         schedules=make_schedules(settings, lambda: account.events, lambda: account.scheduler),
         invoke=LambdaInvoke(lambda: account.functions, settings.runner_function),

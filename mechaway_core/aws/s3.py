@@ -18,11 +18,10 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote_plus, urlsplit
 
 from mechaway_core.aws.connections import Answer, Connections, Lost
@@ -65,8 +64,7 @@ class Gone(Mismatch):
     """Nothing is there where a write expected something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a bucket is. `host` with its port, if any; `path` goes in front of every key."""
 
     bucket: str
@@ -76,8 +74,7 @@ class Place:
     secure: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An object. `etag` without quotes; `saves` is what its last `put` said; `size` that of the whole, also when a part was asked for."""
 
     data: bytes
@@ -86,16 +83,14 @@ class Found:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A line of a listing. `modified` in ISO 8601."""
 
     key: str
     modified: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(NamedTuple):
     answer: Answer
     unsure: bool
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -38,8 +38,7 @@ _MOST_RETRIES = 20  # of a delivery to the runner, within _MOST_AGE
 _MOST_AGE = 3600  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an installation keeps its schedules, and what they call. ARNs; `queue` may be empty."""
 
     stem: str  # what all names begin with
@@ -74,8 +73,7 @@ class Place:
 Said = tuple[str, str]  # an expression as EventBridge reads it, and the zone it reads it in
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A schedule as it is kept under one name; `sound` when it is all there."""
 
     name: str
@@ -295,7 +293,7 @@ class SchedulerSchedules(_Schedules):
         said = found["ScheduleExpression"], found.get("ScheduleExpressionTimezone", "UTC")
         aimed = found["Target"]["Arn"] == self._place.runner
         for kept in _read(name, found.get("Description"), said, found.get("State")):
-            yield replace(kept, sound=kept.sound and aimed)
+            yield kept._replace(sound=kept.sound and aimed)
 
 
 def make_schedules(

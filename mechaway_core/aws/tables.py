@@ -18,7 +18,6 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -157,7 +156,7 @@ def _options(settings: Settings) -> Options:
     if settings.s3_tables_max_mb >= settings.tables_max_mb:
         return options
     advice = "MECHAWAY_S3_TABLES_MAX_MB; larger ones belong on EFS, by deploying with Storage=efs, or in PostgreSQL"
-    return replace(options, max_mb=settings.s3_tables_max_mb, max_setting=advice)
+    return options._replace(max_mb=settings.s3_tables_max_mb, max_setting=advice)
 
 
 class _Folder:

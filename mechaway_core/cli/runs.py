@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,13 +160,13 @@ def _find(app: App, project: str, query: RunQuery, most: int) -> tuple[list[dict
     """So many runs at most, from as many pages as it takes, and whether there may be others."""
     found: list[dict[str, Any]] = []
     for _ in range(MOST_PAGES):
-        page, after = app.history.find(project, replace(query, limit=min(most - len(found), 1000)))
+        page, after = app.history.find(project, query._replace(limit=min(most - len(found), 1000)))
         found += page
         if after is None:
             return found, False
         if len(found) >= most:
             return found, True
-        query = replace(query, after=after)
+        query = query._replace(after=after)
     return found, True
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from mechaway_core.expressions import revealed
@@ -63,7 +62,7 @@ class RunSecrets:
         """What the caller gets, without secrets."""
         if self._redactor is None:
             return response
-        return replace(response, headers=self.clean(dict(response.headers)), body=self.clean(response.body))
+        return response._replace(headers=self.clean(dict(response.headers)), body=self.clean(response.body))
 
     def request(self, request: Request | None) -> Request | None:
         """What expressions and scripts see of the request: a caller may have sent a secret to show who it is."""

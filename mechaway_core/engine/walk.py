@@ -8,8 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mechaway_core.engine.attempts import Attempts
 from mechaway_core.engine.branches import SideBySide
@@ -26,15 +25,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("mechaway.engine")
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """What a run has of another one.
 
     `exits` are those of steps that are not run again, `items` what the step `at` takes in the place of what its parents give. `runs` are
     the only steps that are run; None: all but those.
     """
 
-    exits: Mapping[int, Exits] = field(default_factory=dict)
+    exits: Mapping[int, Exits] = {}
     at: int | None = None
     items: Items | None = None
     runs: Collection[int] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mechaway_core.http import Http
 from mechaway_core.ports import Clock, Files, Tables
@@ -12,8 +12,7 @@ from mechaway_core.settings import Settings
 from mechaway_core.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """What the engine needs of the outside."""
 
     settings: Settings

@@ -13,9 +13,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
+from typing import NamedTuple
 
 from mechaway_core.cancellation import NEVER, Cancellation
 from mechaway_core.errors import AddressRefused, Invalid, OutOfTime, Unreachable
@@ -28,8 +28,7 @@ _METADATA = ("metadata.google.internal", "metadata.goog", "instance-data.ec2.int
 _MOST_LOOKUPS = 64  # at the same time; each is a thread that the system's resolver may hold for a while
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a list of hosts: a name or a network, perhaps with a port."""
 
     name: str = ""

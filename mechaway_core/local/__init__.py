@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mechaway_core import cpus
 from mechaway_core.app import App
 from mechaway_core.folders import FolderFiles, FolderProjects, FolderRecords, FolderStore, FolderTables
 from mechaway_core.local.clock import LocalClock
@@ -10,7 +11,7 @@ from mechaway_core.local.keyring import LocalKeyRing
 from mechaway_core.local.owner import Owner
 from mechaway_core.local.schedules import Bell, LocalSchedules
 from mechaway_core.sandbox import Sandbox
-from mechaway_core.settings import Settings, user_cpus
+from mechaway_core.settings import Settings
 from mechaway_core.sqlite import ProjectFiles
 
 
@@ -46,4 +47,4 @@ def build(settings: Settings, owner: Owner | None = None, invoke: LocalInvoke | 
 
 def make_sandbox(settings: Settings) -> Sandbox:
     """A sandbox of the size that the settings say. It starts no process before it is used."""
-    return Sandbox(workers=settings.lua_workers or max(2, user_cpus()))
+    return Sandbox(workers=settings.lua_workers or max(2, cpus.count()))

@@ -26,6 +26,7 @@ from mechaway_core.local import build
 from mechaway_core.local.caretaker import Caretaker
 from mechaway_core.local.invoke import LocalInvoke
 from mechaway_core.local.owner import Owner
+from mechaway_core.local.processor import Processor
 from mechaway_core.local.protocol import bounded
 from mechaway_core.local.timekeeper import Timekeeper
 from mechaway_core.settings import Settings
@@ -76,9 +77,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None) -> None:
-    """Serve on a bound socket until told to stop, in this process. With `parent`, also end when that process is gone."""
+def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None, number: int = 0) -> None:
+    """Serve on a bound socket until told to stop, in this process.
+
+    With `parent`, also end when that process is gone; `number` tells its processes apart.
+    """
     _allow_files()
+    processor = Processor((parent or os.getpid()) + number)
+    if settings.processors == "one":
+        processor.start()
     owner = Owner(settings.data_dir, durable=settings.sync == "full")
     invoke = LocalInvoke(max(1, settings.max_runs // 2), settings.max_accepted, owner.at)
     app = Gateway(build(settings, owner, invoke))
@@ -102,6 +109,7 @@ def serve(settings: Settings, sock: socket.socket, *, parent: int | None = None)
         backlog=BACKLOG,
     )
     _Server(config, app, parent, owner, invoke).run(sockets=[sock])
+    processor.stop()
 
 
 def _allow_files() -> None:

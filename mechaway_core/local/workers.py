@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import count
 
 from mechaway_core.settings import Settings
 
@@ -31,7 +32,7 @@ class _Supervisor:
     def __init__(self, settings: Settings, sock: socket.socket) -> None:
         self.settings = settings
         self.sock = sock
-        self.workers: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        self.workers: dict[int, tuple[subprocess.Popen[bytes], float]] = {}  # by their number
         self.stop = threading.Event()
         self.hurry = False
 
@@ -55,18 +56,19 @@ class _Supervisor:
         return 0
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "mechaway_core.local.workers", str(self.sock.fileno()), str(os.getpid())]
+        number = next(number for number in count() if number not in self.workers)
+        command = [sys.executable, "-m", "mechaway_core.local.workers", str(self.sock.fileno()), str(os.getpid()), str(number)]
         # A session of its own: Ctrl-C reaches the supervisor alone, which passes it on once.
         process = subprocess.Popen(
             command, env=self.settings.child_environment(), pass_fds=[self.sock.fileno()], start_new_session=True, stdin=subprocess.DEVNULL
         )
-        self.workers[process.pid] = (process, time.monotonic())
+        self.workers[number] = (process, time.monotonic())
 
     def _ended(self) -> list[tuple[subprocess.Popen[bytes], float]]:
-        ended = [(process, began) for process, began in self.workers.values() if process.poll() is not None]
-        for process, _ in ended:
-            del self.workers[process.pid]
-        return ended
+        ended = {number: worker for number, worker in self.workers.items() if worker[0].poll() is not None}
+        for number in ended:
+            del self.workers[number]
+        return list(ended.values())
 
     def _told_to_stop(self, *_: object) -> None:
         self.hurry = self.stop.is_set()
@@ -85,14 +87,14 @@ class _Supervisor:
 
 
 def main() -> None:
-    """One worker: `python -m mechaway_core.local.workers FD PARENT`."""
+    """One worker: `python -m mechaway_core.local.workers FD PARENT NUMBER`."""
     from mechaway_core.local.logs import set_up
     from mechaway_core.local.server import serve
 
     settings = Settings.load()
     set_up(settings.log)
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    serve(settings, socket.socket(fileno=descriptor), parent=parent)
+    descriptor, parent, number = map(int, sys.argv[1:])
+    serve(settings, socket.socket(fileno=descriptor), parent=parent, number=number)
 
 
 if __name__ == "__main__":

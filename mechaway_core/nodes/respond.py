@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from io import SEEK_END
 from typing import Annotated, Any, ClassVar
 
@@ -50,7 +49,7 @@ class Respond(Node):
         given = self.body if self.file is None else self.file
         status, headers, given = ctx.render([self.status, self.headers, given], item)
         response = Response(_status(status), {name.lower(): _value(name, value) for name, value in headers.items()}, given)
-        ctx.respond(response if self.file is None else replace(response, body=None, file=_file(given, ctx)))
+        ctx.respond(response if self.file is None else response._replace(body=None, file=_file(given, ctx)))
         return items
 
 
@@ -68,7 +67,7 @@ def _file(value: Any, ctx: Context) -> FileInfo:
     """The file that a value names, with its real size."""
     info = file_of(value)
     with ctx.files.open(info.handle) as file:
-        return replace(info, size=file.seek(0, SEEK_END))
+        return info._replace(size=file.seek(0, SEEK_END))
 
 
 def _name_problem(name: str) -> str | None:

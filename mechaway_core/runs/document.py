@@ -21,7 +21,6 @@ A response whose body is too large has its `bytes` instead. `"output": "input"` 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -103,14 +102,14 @@ def ended(run: Run, plan: Plan, most: int, keep: Keep) -> RunRecord:
 def lost(record: RunRecord, rules: Rules, message: str, now: float) -> RunRecord:
     """The record of a run that began and will not end: with the items it began with, so that it can be run again."""
     said = _shared(record, rules) | {"error": {"type": "lost", "message": message}}
-    line = replace(record.line, status="failed", ended=now, error=message)
+    line = record.line._replace(status="failed", ended=now, error=message)
     return RunRecord(line, orjson.dumps(said), known=True, keep_days=_keep_days(rules))
 
 
 def cancelled(record: RunRecord, rules: Rules, now: float) -> RunRecord:
     """The record of a run that somebody asked to stop and whose process did not live to do it."""
     said = _shared(record, rules) | {"error": {"type": "cancelled", "message": CANCELLED}}
-    line = replace(record.line, status="cancelled", ended=now, error=CANCELLED)
+    line = record.line._replace(status="cancelled", ended=now, error=CANCELLED)
     return RunRecord(line, orjson.dumps(said), known=True, keep_days=_keep_days(rules))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mechaway_core.engine import Carried
@@ -104,7 +104,7 @@ def replay_all(runs: Runs, project: str, query: RunQuery, wish: Wish, *, act: bo
     ids: list[str] = []
     after: str | None = query.after
     while len(ids) < MOST:
-        page = runs.records.find(project, replace(query, after=after, limit=min(query.limit, MOST - len(ids))))
+        page = runs.records.find(project, query._replace(after=after, limit=min(query.limit, MOST - len(ids))))
         ids += [line.id for line in page.lines if line.ended is not None]
         after = page.after
         if after is None:

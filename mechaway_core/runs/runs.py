@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -335,7 +335,7 @@ class Runs:
                     line.id, line.workflow_id, project, extra=about_line(project, line),
                 )  # fmt: skip
             said = reading.said | {"promised": True}
-            return RunRecord(replace(line, status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
+            return RunRecord(line._replace(status="queued", attempt=line.attempt + begun), orjson.dumps(said), known=True)
         return None
 
     def hand_over(self, project: str, record: RunRecord) -> None:

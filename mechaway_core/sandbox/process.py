@@ -14,6 +14,7 @@ import time
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from mechaway_core import cpus
 from mechaway_core.errors import Unavailable
 from mechaway_core.sandbox.worker import ANSWER, CALL, FAILED, READY, TEARDOWN, join, split
 
@@ -70,6 +71,7 @@ class LuaProcess:
         # each gives up the interpreter's lock once more.
         ours.setblocking(True)
         self._socket = ours
+        cpus.bind(self._process.pid, cpus.allowed())  # wherever the threads here keep
         self._timeout = 0.0
         self.pid = self._process.pid
         self.calls = 0

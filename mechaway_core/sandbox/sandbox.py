@@ -8,7 +8,6 @@ import struct
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -50,16 +49,14 @@ NAMES = frozenset(LUA_BASICS | LUA_LIBRARIES | OURS)
 WORLD = frozenset({"_G", "getmetatable", "os", "print", "rawset", "setmetatable"} | OURS - {"null"})
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one execution may use: `memory_mb` of Lua memory beside its input, `timeout` seconds of wall time."""
 
     memory_mb: int = 16
     timeout: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a script returned (JSON; None for nothing), and the lines it gave to `log`."""
 
     value: Any

@@ -14,7 +14,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -47,10 +46,9 @@ class ProjectFiles:
         self.root = settings.data_dir if root is None else root
         self._most = settings.max_open_projects * 3
         plain = Options(sync=settings.sync, journal=journal, busy_timeout=settings.busy_timeout)
-        self._documents = replace(plain, setup=documents.SETUP)
-        self._runs = replace(plain, setup=runs.SETUP, shrinks=True)
-        self._tables = replace(
-            plain,
+        self._documents = plain._replace(setup=documents.SETUP)
+        self._runs = plain._replace(setup=runs.SETUP, shrinks=True)
+        self._tables = plain._replace(
             guarded=True,
             max_mb=settings.tables_max_mb,
             sql_timeout=settings.sql_timeout,

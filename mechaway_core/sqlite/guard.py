@@ -22,6 +22,7 @@ READING = frozenset({"SELECT", "VALUES"})
 WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 SHAPING = frozenset({"CREATE", "ALTER", "DROP"})
 MAX_SQL = 1_000_000  # characters of a statement
+USUAL = 10_000  # characters of one: what is found out about longer ones is found out again each time
 
 
 @lru_cache(maxsize=1)
@@ -73,7 +74,7 @@ class Parsed(NamedTuple):
 
 def parse(sql: str) -> Parsed:
     """Look at a statement. Statements of usual length are looked at once."""
-    return _parse_and_keep(sql) if len(sql) <= 10_000 else _parse(sql)
+    return _parse_and_keep(sql) if len(sql) <= USUAL else _parse(sql)
 
 
 @lru_cache(maxsize=2048)
@@ -137,7 +138,8 @@ def check_sql(sql: str, *, write: bool) -> str | None:
     if len(sql) > MAX_SQL:
         return f"the statement is longer than {MAX_SQL} characters"
     parsed = parse(sql)
-    return parsed.problem(write) or _prepare_problem(sql, parsed.mode(write))
+    prepare = _prepare_problem if len(sql) <= USUAL else _prepare_problem.__wrapped__
+    return parsed.problem(write) or prepare(sql, parsed.mode(write))
 
 
 def has_names(sql: str) -> bool:
@@ -213,6 +215,7 @@ _SYNTAX = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def _prepare_problem(sql: str, mode: Mode) -> str | None:
     guard = Guard()
     connection = apsw.Connection(":memory:")

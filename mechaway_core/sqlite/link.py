@@ -6,9 +6,8 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import apsw
 
@@ -19,8 +18,7 @@ PAGE = 4096
 Identity = tuple[int, int]  # device and inode of a file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """How a file is opened.
 
     `journal` is "wal" on a local disk, "delete" (a rollback journal, no shared memory, no mmap) on a network one, and "memory" for a

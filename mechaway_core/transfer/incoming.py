@@ -195,7 +195,7 @@ class Incoming:
     def _load(self, slug: str, looked: _Looked) -> None:
         for entry, last in _entries(looked.archive):
             document = looked.rewritten.get(entry.document["id"]) if last else None
-            self._workflows.lay_down(slug, entry if document is None else replace(entry, document=document))
+            self._workflows.lay_down(slug, entry if document is None else entry._replace(document=document))
         for name, value in looked.secrets.items():
             self._vault.put(slug, name, value)
 

@@ -15,7 +15,7 @@ import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -35,8 +35,7 @@ _MOST_SEALED = 1000  # that one process keeps
 _ATTEMPTS = 20  # of a change that meets other writers
 
 
-@dataclass(frozen=True, slots=True)
-class SecretInfo:
+class SecretInfo(NamedTuple):
     """What may be known about a secret. `version` counts its changes from 1; times are ISO 8601."""
 
     name: str
@@ -64,8 +63,7 @@ class _DataKey:
     token: str  # the store's version of the document it came from
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(NamedTuple):
     """A document of a secret, and what it says; None when it is no secret at all."""
 
     stored: Stored

@@ -6,7 +6,6 @@ All of it happens in the run's thread, so that large outputs do not hold up the 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 from mechaway_core import jsontext
@@ -40,7 +39,7 @@ def serve(app: App, project: str, workflow_id: str, call: Call, root: str = "") 
         return _again(before.kept)
     except KeptBefore as before:
         answer = _accepted(before.run_id, project, root)
-        return replace(answer, headers={**answer.headers, "mechaway-repeated": "true"})
+        return answer._replace(headers={**answer.headers, "mechaway-repeated": "true"})
     claim = answered.claim
     if claim is None:
         return _once_kept(_answer(answered, app, project, root), answered.pending)

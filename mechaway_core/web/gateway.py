@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -92,7 +91,7 @@ class Gateway:
         except Exception as error:
             answer = problems.answer(error, request_id.decode())
         if self.draining:
-            answer = replace(answer, headers={**answer.headers, "connection": "close"})
+            answer = answer._replace(headers={**answer.headers, "connection": "close"})
         if answer.file is None:
             await _send(send, answer, extra)
         else:
@@ -168,7 +167,7 @@ class Gateway:
         try:
             await asyncio.to_thread(self.app.calls.expect, project, workflow_id, head)  # not behind runs: the caller would wait in vain
             async with spooled(scope, receive, self.app.settings) as (body, spool):
-                call = replace(head, body=body, spool=spool)
+                call = head._replace(body=body, spool=spool)
                 root = scope.get("root_path", "")
                 return await self.threads.run(lambda: serve(self.app, project, workflow_id, call, root))
         finally:

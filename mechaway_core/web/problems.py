@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mechaway_core import jsontext
 from mechaway_core.errors import (
@@ -61,14 +60,13 @@ _STATUSES: tuple[tuple[type[MechawayError], int], ...] = (
 _FAILED = {"timeout": 504, "cancelled": 503, "unavailable": 503, "internal": 500}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP answer, ready to be sent. Header names are in lower case. An open `file` stands for the body; sending closes it."""
 
     status: int
     body: bytes
     content_type: str | None = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     file: BinaryIO | None = None
 
 

@@ -23,7 +23,7 @@ from mechaway_core.runs import Later
 T = TypeVar("T")
 
 FEW = 2  # threads to begin with
-FEW_THAT_SYNC = 4  # where each answer waits for the disk: while one of them does, others bring it more rows for the same wait
+FEW_THAT_SYNC = 8  # where each answer waits for the disk: while one of them does, others bring it more rows for the same wait
 _TICK = 0.01  # seconds between two looks at the line
 _BUSY = 0.3  # of one processor: from here on more threads would not help
 

@@ -64,7 +64,7 @@ def _node(raw: Any) -> Any:
         raw = {("node_type" if key == "type" else key): value for key, value in raw.items() if key != "node_type"}
     elif raw.get("type", "") is None:
         raw = {key: value for key, value in raw.items() if key != "type"}
-    node = _ordered(raw, NODE_FIELDS)
+    node = dict(raw)
     if isinstance(node.get("node_type"), str):
         node["node_type"] = node_type_name(node["node_type"])
     if isinstance(node.get("params"), dict):

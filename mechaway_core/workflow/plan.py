@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from mechaway_core.errors import Invalid, Malformed
@@ -25,8 +25,7 @@ from mechaway_core.workflow.rules import Rules, rules_of
 ANY_METHOD = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """How often and when a failed attempt is made again. Times in seconds; `on` empty means after every error."""
 
     attempts: int = 1
@@ -73,8 +72,7 @@ class Step:
     relays: bool = False  # it hands on what it takes, so there is nothing to run
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """The part of a plan that one trigger can reach: indexes in order. A `chain` has nothing that could run side by side.
 
     `secrets` are the names of all secrets that a run needs, each with the id of the first node that needs it.
@@ -82,11 +80,10 @@ class Start:
 
     order: tuple[int, ...]
     chain: bool
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The address of one webhook: segments, those that start with `:` standing for any text."""
 
     step: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 PATH_RULE = (
     'names joined by dots, such as card.number; "*" stands for any name or place in a list, "**" in front for any depth; '
@@ -18,8 +17,7 @@ _PATH = re.compile(r"(?:\$(?:json|headers|query|path)(?:\.|$)|\*\*\.)?(?:[^.\s$*
 Policy = Literal["all", "errors", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class HiddenPath:
+class HiddenPath(NamedTuple):
     """What `redact` names: `root` is json, headers, query or path; `anywhere`: at whatever depth the names begin."""
 
     root: str
@@ -27,8 +25,7 @@ class HiddenPath:
     anywhere: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """The rules of one workflow. None: as the server has it. `keep` in seconds."""
 
     record: Policy | None = None

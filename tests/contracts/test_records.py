@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -38,14 +37,14 @@ def run(began: float = NOON, *, open_: bool = False, kept: bool = False, data: A
     """A run of the workflow `wf`, by a webhook; it took a second and a half, unless it is open. `kept`: for a time of its own."""
     line = RunLine(new_run_id(began), "wf", 3, "succeeded", "webhook", "hook", began, began + 1.5)
     if open_:
-        line = replace(line, status="queued", ended=None)
+        line = line._replace(status="queued", ended=None)
     data = orjson.dumps(data if data is not None else {"nodes": []})
-    return RunRecord(replace(line, **changes), data, keep_days=5.0 if kept else None)
+    return RunRecord(line._replace(**changes), data, keep_days=5.0 if kept else None)
 
 
 def ended(record: RunRecord, **changes: Any) -> RunRecord:
     """The end of a run that was open."""
-    line = replace(record.line, status="succeeded", ended=record.line.began + 60, **changes)
+    line = record.line._replace(status="succeeded", ended=record.line.began + 60, **changes)
     return RunRecord(line, b'{"nodes": [], "over": true}', known=True)
 
 
@@ -113,7 +112,7 @@ def test_an_open_run_is_there_until_its_end_takes_its_place(records: Records) ->
     put(records, accepted)
     assert records.get("default", accepted.line.id) == as_read(accepted)
     assert lines(records) == [accepted.line]
-    begun = RunRecord(replace(accepted.line, status="running", attempt=2), accepted.data, known=True)
+    begun = RunRecord(accepted.line._replace(status="running", attempt=2), accepted.data, known=True)
     put(records, begun)
     assert records.get("default", accepted.line.id) == as_read(begun)
     assert lines(records) == [begun.line]
@@ -130,7 +129,7 @@ def test_a_later_end_takes_the_place_of_an_earlier_one(records: Records) -> None
     put(records, accepted)
     put(records, ended(accepted))
     later = ended(accepted, error="lost")
-    later = replace(later, line=replace(later.line, status="failed", ended=NOON + 100))
+    later = later._replace(line=later.line._replace(status="failed", ended=NOON + 100))
     put(records, later)
     assert records.get("default", accepted.line.id) == as_read(later)
     assert lines(records) == [later.line]
@@ -164,7 +163,7 @@ def test_an_error_of_any_length_is_read_whole_and_listed_as_far_as_there_is_room
         assert found.line == failed.line
         [line] = [line for line in lines(records) if line.id == failed.line.id]
         assert line.error is not None
-        assert replace(line, error=None) == replace(failed.line, error=None)
+        assert line._replace(error=None) == failed.line._replace(error=None)
         assert line.error == text or (line.error.endswith("…") and text.startswith(line.error[:-1]) and len(line.error) > 20)
 
 
@@ -256,7 +255,7 @@ def test_a_text_is_found_in_what_is_on_record_in_whatever_case_as_far_as_a_to_z_
         "error": run(NOON, status="failed", error="100 % out of LUCK"),
         "data": run(NOON + 1, data={"city": "zürich", "CITY": "Z\u00dcRICH"}),
         "open": run(NOON + 2, open_=True, data={"start": [{"street": "Straße \U0001f600"}]}),
-        "kept": replace(run(NOON + 3, data={"said": "ПРивет"}), keep_days=365.0),
+        "kept": run(NOON + 3, data={"said": "ПРивет"})._replace(keep_days=365.0),
     }
     put(records, *made.values())
     assert [line.id for line in lines(records, text=text)] == [made[name].line.id for name in found]
@@ -331,7 +330,7 @@ def test_who_was_asked_to_stop_is_asked_also_when_it_is_put_on_record_as_running
     open_one = run(NOON, open_=True)
     put(records, open_one)
     records.ask_to_stop("default", open_one.line.id)
-    put(records, replace(open_one, line=replace(open_one.line, status="running"), known=True))
+    put(records, open_one._replace(line=open_one.line._replace(status="running"), known=True))
     assert records.asked_to_stop("default", [open_one.line.id]) == {open_one.line.id}
 
 
@@ -404,7 +403,7 @@ def test_a_record_that_is_kept_for_a_time_of_its_own_says_so_to_the_bucket(adapt
     if not isinstance(adapters.records, S3Records):
         pytest.skip("folders look at the workflow when they delete")
     with s3_server.server().counting() as seen:
-        put(adapters.records, replace(run(), keep_days=6.0))
+        put(adapters.records, run()._replace(keep_days=6.0))
     [request] = seen
     assert request.key.startswith("kept/default/0/")
     assert request.headers["x-amz-tagging"] == "days=7"
@@ -437,7 +436,7 @@ def test_an_end_that_was_put_counts_though_the_open_run_could_not_be_deleted(ada
     records, accepted = adapters.records, run(open_=True)
     put(records, accepted)
     over = ended(accepted)
-    records.write("default", [replace(over, known=False)])  # as if it had been cut off before the delete
+    records.write("default", [over._replace(known=False)])  # as if it had been cut off before the delete
     assert records.get("default", accepted.line.id) == as_read(over)
     assert lines(records) == [over.line]
     assert records.abandoned("default", None, NOON + 3600) == []
@@ -498,7 +497,7 @@ def test_the_runs_of_a_project_go_with_it_and_a_new_one_has_none(make: Callable[
     here, there = make(), make()
     here.projects.create("shop")
     over, going = run(), run(NOON + 1, open_=True)
-    here.records.write("shop", [over, going, replace(run(NOON + 2), keep_days=3.0)])
+    here.records.write("shop", [over, going, run(NOON + 2)._replace(keep_days=3.0)])
     here.records.ask_to_stop("shop", going.line.id)
     assert there.records.find("shop", RunQuery(limit=1)).lines
     there.projects.delete("shop")

@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("settings",),
     ("clock",),
-    ("bounds", "cancellation"),
+    ("bounds", "cancellation", "cpus"),
     ("charsets",),
     ("logs",),
     ("jsontext", "names", "redact"),

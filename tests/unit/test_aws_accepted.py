@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -223,7 +222,7 @@ def _running(app: App, run_id: str) -> Any:
     """The record that `on_lost: fail` has of a run before its first node."""
     record = app.runs.records.get("default", run_id)
     assert record is not None
-    return replace(record, line=replace(record.line, status="running"))
+    return record._replace(line=record.line._replace(status="running"))
 
 
 def test_a_run_that_is_cut_off_again_and_again_is_lost_and_those_who_listen_hear_of_it(app: App, sent: Sent, clock: Later) -> None:

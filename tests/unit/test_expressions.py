@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -198,8 +197,8 @@ def test_a_key_is_a_digest_of_run_node_and_number_and_a_run_may_keep_those_of_an
     keys = {RUN.key(node_id, number) for node_id in ("a", "a1", "b") for number in range(20)}
     assert len(keys) == 60
     assert all(re.fullmatch("[0-9a-f]{32}", key) for key in keys)
-    assert replace(RUN, id="other").key("a", 1) != RUN.key("a", 1)
-    assert replace(RUN, id="other", keys=RUN.id).key("a", 1) == RUN.key("a", 1)
+    assert RUN._replace(id="other").key("a", 1) != RUN.key("a", 1)
+    assert RUN._replace(id="other", keys=RUN.id).key("a", 1) == RUN.key("a", 1)
     assert "keys" not in RUN.as_json()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -108,7 +107,7 @@ def begin(app: App, document: dict[str, Any], items: Items, run_id: str = ID, ke
     app.put("default", document)
     plan = compile_plan(document)
     run = app._engine.prepare(plan, plan.triggers[0], "default", "manual")
-    run.info = replace(run.info, id=run_id, keys=keys)
+    run.info = run.info._replace(id=run_id, keys=keys)
     return app._engine.run(plan, run, items)
 
 
