@@ -80,7 +80,7 @@ class Processor:
                     self._come_back(set(self._apart))
                 if now - moved >= MOVE_EVERY:
                     moved = now
-                    self.look_around(busy(), used, share)
+                    self.look_around(busy(), used)
             except (OSError, ValueError) as error:  # a system that shows less than others
                 log.warning("the threads are left where they are: %s", error)
                 return
@@ -102,11 +102,11 @@ class Processor:
                 self._come_back({thread})
         self._apart &= now.keys()
 
-    def look_around(self, ticks: Mapping[int, float], used: float, share: float) -> None:
+    def look_around(self, ticks: Mapping[int, float], used: float) -> None:
         """Move where there is more time. `ticks` are seconds that each processor has worked so far, `used` those of this process."""
         before, own = self._ticks, used - self._own
         self._ticks, self._own = ticks, used
-        if not before or share < BUSY or self.home is None:
+        if not before or own < BUSY * MOVE_EVERY or self.home is None:
             return
         worked = {number: ticks[number] - before[number] for number in cpus.strong() if number in ticks and number in before}
         target = roomier(worked, self.home, own, MOVE_EVERY)
