@@ -23,7 +23,7 @@ from mechaway_core import cpus
 
 EVERY = 0.25  # seconds between two looks at the threads
 BUSY = 0.6  # of a processor: below it no thread is in another's way
-LEAST = 0.1  # of the time between two looks: who uses less is in nobody's way
+LEAST = 0.1  # of a processor: who uses less is in nobody's way
 STRETCH = 0.001  # seconds of work without a wait; threads in the midst of requests wait ten times as often
 MOVE_EVERY = 5.0  # seconds between two looks at the processors
 CROWDED = 0.3  # of a processor that others use, more than they use of the one to move to
@@ -106,7 +106,7 @@ class Processor:
         """Move where there is more time. `ticks` are seconds that each processor has worked so far, `used` those of this process."""
         before, own = self._ticks, used - self._own
         self._ticks, self._own = ticks, used
-        if not before or own < BUSY * MOVE_EVERY or self.home is None:
+        if not before or own < LEAST * MOVE_EVERY or self.home is None:  # who is crowded out uses little
             return
         worked = {number: ticks[number] - before[number] for number in cpus.strong() if number in ticks and number in before}
         target = roomier(worked, self.home, own, MOVE_EVERY)
