@@ -23,7 +23,7 @@ from mechaway_core import cpus
 
 EVERY = 0.25  # seconds between two looks at the threads
 BUSY = 0.6  # of a processor: below it no thread is in another's way
-LEAST = 0.1  # of the time between two looks: who uses less is in nobody's way
+LEAST = 0.1  # of a processor: who uses less is in nobody's way
 STRETCH = 0.001  # seconds of work without a wait; threads in the midst of requests wait ten times as often
 MOVE_EVERY = 5.0  # seconds between two looks at the processors
 CROWDED = 0.3  # of a processor that others use, more than they use of the one to move to
@@ -80,7 +80,7 @@ class Processor:
                     self._come_back(set(self._apart))
                 if now - moved >= MOVE_EVERY:
                     moved = now
-                    self.look_around(busy(), used, share)
+                    self.look_around(busy(), used)
             except (OSError, ValueError) as error:  # a system that shows less than others
                 log.warning("the threads are left where they are: %s", error)
                 return
@@ -102,11 +102,11 @@ class Processor:
                 self._come_back({thread})
         self._apart &= now.keys()
 
-    def look_around(self, ticks: Mapping[int, float], used: float, share: float) -> None:
+    def look_around(self, ticks: Mapping[int, float], used: float) -> None:
         """Move where there is more time. `ticks` are seconds that each processor has worked so far, `used` those of this process."""
         before, own = self._ticks, used - self._own
         self._ticks, self._own = ticks, used
-        if not before or share < BUSY or self.home is None:
+        if not before or own < LEAST * MOVE_EVERY or self.home is None:  # who is crowded out uses little
             return
         worked = {number: ticks[number] - before[number] for number in cpus.strong() if number in ticks and number in before}
         target = roomier(worked, self.home, own, MOVE_EVERY)

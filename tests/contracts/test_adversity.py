@@ -18,7 +18,7 @@ from mechaway_core.ports import Column, Session
 from tests.contracts.adapters import FACTORIES, IN_FOLDERS, Adapters, elsewhere, finish
 from tests.contracts.worker import insert_large, insert_one
 
-# What may happen to a bucket is in test_bucket.py.
+# What may happen to a bucket is in the folder bucket.
 pytestmark = pytest.mark.parametrize("make", IN_FOLDERS, indirect=True)
 
 

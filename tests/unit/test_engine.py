@@ -15,19 +15,11 @@ from mechaway_core.app import App
 from mechaway_core.errors import NodeError, Unavailable
 from mechaway_core.node import Context, Exits, Item, ItemNode, Items, Node, param
 from mechaway_core.record import Run, new_run_id
+from tests.begin import Begin
 from tests.conftest import MakeApp
 from tests.told import told
 
 Add = Callable[[type[Node]], None]
-
-
-class Begin(Node):
-    """Start by hand."""
-
-    trigger: ClassVar[bool] = True
-
-    def run(self, items: Items, ctx: Context) -> Items:
-        return items
 
 
 class Mark(Node):

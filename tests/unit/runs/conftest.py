@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mechaway_core.node import Node
-from tests.unit.runs.home import Act, Begin, Fail, FailTogether, Gate, Home
+from tests.begin import Begin
+from tests.unit.runs.home import Act, Fail, FailTogether, Gate, Home
 
 
 @pytest.fixture

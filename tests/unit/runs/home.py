@@ -120,15 +120,6 @@ class Home:
             app.close()
 
 
-class Begin(Node):
-    """Start by hand."""
-
-    trigger: ClassVar[bool] = True
-
-    def run(self, items: Items, ctx: Context) -> Items:
-        return items
-
-
 class Act(ItemNode):
     """Do something that can be counted, and give its key."""
 

@@ -24,19 +24,11 @@ from mechaway_core.runs.hiding import HIDDEN, hide, hide_headers
 from mechaway_core.runs.shown import shown
 from mechaway_core.workflow import Plan, canonical, compile_plan
 from mechaway_core.workflow.rules import hidden_path
+from tests.begin import Begin
 from tests.told import told
 
 MANY = 1_000_000  # bytes of a record, or items shown, that nothing here reaches
 ONLY_KEPT = ("at_ms", "request")
-
-
-class Begin(Node):
-    """Start by hand."""
-
-    trigger: ClassVar[bool] = True
-
-    def run(self, items: Items, ctx: Context) -> Items:
-        return items
 
 
 class Mark(Node):

@@ -12,7 +12,7 @@ import pytest
 from mechaway_core.errors import OutOfTime, ScriptError
 from mechaway_core.sandbox import Limits, LuaExpression, Sandbox
 
-SCRIPTS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "hostile" / "scripts.toml").read_text())["script"]
+SCRIPTS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "hostile.toml").read_text())["script"]
 SHORT = 0.25  # seconds for what never ends by itself
 
 ORDINARY = """
